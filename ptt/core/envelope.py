@@ -1,0 +1,131 @@
+"""The envelope and the message it carries, and how both are written down. RFC 5321 section 2.3.1.
+
+The JSON text of an envelope is stored and sealed as one string of bytes: what was sealed is what is read back.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NewType
+
+from ptt.core.address import Address, Domain, ReversePath
+from ptt.core.errors import MalformedInput
+
+QueueId = NewType("QueueId", str)
+"""20 characters of Crockford's base 32: 9 of time, 11 of chance; sorts by time."""
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_TIME_BITS = 45
+_RANDOM_BITS = 55
+QUEUE_ID_LENGTH = (_TIME_BITS + _RANDOM_BITS) // 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What the client said before DATA, and who said it."""
+
+    user: str
+    reverse_path: ReversePath
+    recipients: tuple[Address, ...]
+    body: str = "7BIT"
+    """``7BIT`` or ``8BITMIME`` (RFC 6152)."""
+    smtputf8: bool = False
+    """Whether the client asked for SMTPUTF8 (RFC 6531)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A message that ingress is about to spool.
+
+    ``content`` is an RFC 5322 message with CRLF line ends and no dot-stuffing; ``envelope_json`` is what
+    `format_envelope` gave and ``seal`` covers it.
+    """
+
+    queue_id: QueueId
+    envelope_json: bytes
+    content: bytes
+    content_sha256: bytes
+    seal: bytes
+
+
+def format_queue_id(time_ms: int, random_bits: int) -> QueueId:
+    """Make a queue-id from milliseconds since 1970 and 55 random bits."""
+    number = (time_ms % (1 << _TIME_BITS)) << _RANDOM_BITS | random_bits % (1 << _RANDOM_BITS)
+    digits = [_ALPHABET[number >> shift & 31] for shift in range(5 * (QUEUE_ID_LENGTH - 1), -1, -5)]
+    return QueueId("".join(digits))
+
+
+def parse_queue_id(text: str) -> QueueId:
+    """Parse a queue-id that a person typed; any case.
+
+    Raises:
+        MalformedInput: if it is not 20 characters of the alphabet.
+    """
+    upper = text.strip().upper()
+    if len(upper) != QUEUE_ID_LENGTH or any(character not in _ALPHABET for character in upper):
+        raise MalformedInput(f"not a queue-id: {text!r}")
+    return QueueId(upper)
+
+
+def format_envelope(envelope: Envelope) -> bytes:
+    """Write an envelope as JSON."""
+    return json.dumps(
+        {
+            "user": envelope.user,
+            "reverse_path": _format_address(envelope.reverse_path),
+            "recipients": [_format_address(recipient) for recipient in envelope.recipients],
+            "body": envelope.body,
+            "smtputf8": envelope.smtputf8,
+        },
+        separators=(",", ":"),
+        ensure_ascii=False,
+    ).encode()
+
+
+def parse_envelope(data: bytes) -> Envelope:
+    """Read what `format_envelope` wrote.
+
+    Raises:
+        MalformedInput: if it is not such JSON.
+    """
+    try:
+        fields: Mapping[str, object] = json.loads(data)
+        return Envelope(
+            user=_text(fields["user"]),
+            reverse_path=_parse_pair(fields["reverse_path"]),
+            recipients=tuple(_parse_recipient(pair) for pair in _list(fields["recipients"])),
+            body=_text(fields["body"]),
+            smtputf8=fields["smtputf8"] is True,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedInput(f"not an envelope: {error!r}") from error
+
+
+def _format_address(address: Address | None) -> list[str] | None:
+    return None if address is None else [address.local, address.domain]
+
+
+def _parse_pair(value: object) -> Address | None:
+    if value is None:
+        return None
+    local, domain = _list(value)
+    return Address(_text(local), Domain(_text(domain)))
+
+
+def _parse_recipient(value: object) -> Address:
+    address = _parse_pair(value)
+    if address is None:
+        raise MalformedInput("a recipient cannot be null")
+    return address
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, got {type(value).__name__}")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"list expected, got {type(value).__name__}")
+    return value

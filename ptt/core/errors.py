@@ -1,0 +1,57 @@
+"""The one tree of exceptions that ptt raises.
+
+    PttError
+    ├── MalformedInput   (also ValueError)       bytes or text that a standard does not allow
+    ├── Refused                                  a reply that the client gets word for word
+    ├── Unavailable      (also ConnectionError)  Redis, DNS or Git cannot be asked now: try later
+    ├── NoSuchDomain                             the DNS says that the name does not exist
+    ├── NoUsableKey                              no active DKIM key for the domain: the message waits
+    ├── LeaseLost                                another worker owns the entry: leave it alone
+    └── ConfigError                              the program must not start: exit 78
+
+What a remote server answers is not an exception but a value: see ``ptt.core.outcome``.
+"""
+
+from ptt.core.reply import Reply
+
+
+class PttError(Exception):
+    """The root: whoever catches this catches all that ptt raises on purpose."""
+
+
+class MalformedInput(PttError, ValueError):  # noqa: N818 - the name says what happened
+    """Input that a standard does not allow; the text is safe to show to who sent it."""
+
+
+class Refused(PttError):  # noqa: N818 - the name says what happened
+    """A command or message is refused with ``reply``, which ingress answers word for word."""
+
+    def __init__(self, reply: Reply) -> None:
+        """Keep the reply."""
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+class Unavailable(PttError, ConnectionError):  # noqa: N818 - the name says what happened
+    """A server that ptt needs cannot be asked now; the text is for the log only."""
+
+
+class NoSuchDomain(PttError):  # noqa: N818 - the name says what happened
+    """NXDOMAIN: the name does not exist (RFC 8020)."""
+
+
+class NoUsableKey(PttError):  # noqa: N818 - the name says what happened
+    """No active DKIM key for the From domain: the message waits and is never sent unsigned."""
+
+
+class LeaseLost(PttError):  # noqa: N818 - the name says what happened
+    """The entry is owned by another worker by now, so this one must change nothing."""
+
+
+class ConfigError(PttError):
+    """Settings that cannot be used; one line a problem, ``file: key: reason``."""
+
+    def __init__(self, *problems: str) -> None:
+        """Keep each problem as a line of its own."""
+        super().__init__("\n".join(problems))
+        self.problems = problems

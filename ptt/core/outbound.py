@@ -1,0 +1,30 @@
+"""One message on its way to one destination, as the relay hands it to the SMTP client."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from ptt.core.address import Address, ReversePath
+from ptt.core.envelope import QueueId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundMessage:
+    """What one SMTP transaction sends: an envelope for one destination and the way to the content."""
+
+    queue_id: QueueId
+    reverse_path: ReversePath
+    recipients: tuple[Address, ...]
+    size_bytes: int
+    """Octets of the whole message, signature fields included, before dot-stuffing (RFC 1870)."""
+    body: str
+    smtputf8: bool
+    read: Callable[[], AsyncIterator[bytes]]
+    """Starts reading the message from its first octet: RFC 5322 with CRLF, in parts of any size, not dot-stuffed.
+
+    Raises Unavailable from the iterator when the spool is away: the connection must then be cut before the dot.
+    """
+    commit: Callable[[], Awaitable[None]]
+    """Awaited right before the final dot: the last moment at which the attempt can be given up without a double.
+
+    Raises LeaseLost or Unavailable: the final dot must then not be sent, and the connection must be cut.
+    """

@@ -1,0 +1,57 @@
+"""What became of one attempt at one recipient: Delivered, Deferred or Failed. RFC 5321 section 4.2.1."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ptt.core.reply import Reply
+
+
+class Scope(StrEnum):
+    """How far a failure reaches: what else there is no point in trying now."""
+
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
+    HOST = "host"
+    DOMAIN = "domain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Whom the attempt spoke to, as far as it got."""
+
+    mx_host: str = ""
+    address: str = ""
+    tls: str = ""
+    """TLS version and cipher, empty in clear."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """The remote server took responsibility (RFC 5321 section 6.1)."""
+
+    reply: Reply
+    peer: Peer = Peer()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deferred:
+    """To be tried again; ``uncertain`` when the final dot was sent and no reply came back."""
+
+    reason: str
+    scope: Scope
+    reply: Reply | None = None
+    peer: Peer = Peer()
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Final: not to be tried again."""
+
+    reason: str
+    scope: Scope
+    reply: Reply
+    peer: Peer = Peer()
+
+
+Outcome = Delivered | Deferred | Failed

@@ -1,0 +1,68 @@
+"""What the shells ask of each other, so that none has to know the other's library."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ptt.core.address import Address, Domain
+from ptt.core.envelope import Submission
+from ptt.core.outbound import OutboundMessage
+from ptt.core.outcome import Outcome
+from ptt.core.routing import IPAddress, Mx
+from ptt.core.user import User
+
+
+class Spool(Protocol):
+    """Where ingress leaves what it accepted."""
+
+    async def submit(self, submission: Submission) -> None:
+        """Make the message durable and wake the sign role; it may be answered with 250 once this returns.
+
+        Raises:
+            Unavailable: it is not known to be durable within the deadline; the client must hear 451.
+            Refused: the spool takes nothing now (452).
+        """
+
+
+class Users(Protocol):
+    """Who may log in."""
+
+    async def authenticate(self, login: str, password: bytes) -> User | None:
+        """Give the user if login and password are right and the user is enabled, else None, in the same time.
+
+        Raises:
+            Unavailable: no snapshot of the users repository has ever been read (454 4.7.0).
+        """
+
+    def get_user(self, login: str) -> User | None:
+        """Give the user as of the newest snapshot, or None if gone or disabled."""
+
+
+class Resolver(Protocol):
+    """The DNS as the relay needs it."""
+
+    async def resolve_mx(self, domain: Domain) -> Sequence[Mx]:
+        """Give all MX records, maybe none.
+
+        Raises:
+            NoSuchDomain: NXDOMAIN.
+            Unavailable: SERVFAIL, timeout or nonsense: try later.
+        """
+
+    async def resolve_addresses(self, name: str) -> Sequence[IPAddress]:
+        """Give the AAAA and A records of a host, maybe none.
+
+        Raises:
+            NoSuchDomain: NXDOMAIN.
+            Unavailable: SERVFAIL, timeout or nonsense: try later.
+        """
+
+
+class Courier(Protocol):
+    """Delivers one message to one destination."""
+
+    async def deliver(self, destination: Domain, message: OutboundMessage) -> Sequence[tuple[Address, Outcome]]:
+        """Make one attempt and give one outcome for each recipient of the message, in their order.
+
+        Raises:
+            LeaseLost: the message's commit said so; nothing was sent, nothing may be recorded.
+        """

@@ -1,0 +1,1 @@
+"""Redis and Git shells: the spool, its leases, and the users."""

@@ -1,0 +1,153 @@
+"""Group commit: all scripts that wait go to Redis in one MULTI, so that they share one fsync and one round trip.
+
+One transaction is under way at a time; what arrives meanwhile forms the next. Every script here may be repeated
+(each checks its own effect), so a transaction whose answer was lost is simply sent again.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+
+import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ptt.core.errors import Unavailable
+from ptt.store.scripts import SCRIPTS, Call, translate
+
+MAX_CALLS = 256
+"""Most scripts in one transaction: it must not hold up the other clients of Redis."""
+MAX_BYTES = 4_194_304
+"""Most octets in one transaction, for the same reason."""
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    call: Call
+    future: "asyncio.Future[object]"
+
+
+class Batch:
+    """Runs scripts from many coroutines of one event loop."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        """Use this client; `start` begins."""
+        self._client = client
+        self._queue: deque[_Waiting] = deque()
+        self._work = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._run(), name="redis-batch")
+
+    async def close(self) -> None:
+        """Stop sending; who still waits hears Unavailable."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        while self._queue:
+            _fail(self._queue.popleft(), Unavailable("stopping"))
+
+    async def run(self, call: Call, timeout_s: float | None = None) -> object:
+        """Run one script and give its result.
+
+        Args:
+            call: what to run; running it twice must do no harm.
+            timeout_s: how long to try while Redis is away; None means for ever.
+
+        Raises:
+            Unavailable: not known to be done within the time; it may still have been done.
+            Refused: Redis is out of memory (452).
+        """
+        waiting = _Waiting(call, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._work.set()
+        if timeout_s is None:
+            return await waiting.future
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await waiting.future
+        except TimeoutError as error:
+            raise Unavailable(f"no answer from redis within {timeout_s} s") from error
+
+    async def _run(self) -> None:
+        delay_s = 0.05
+        while True:
+            await self._work.wait()
+            group = self._take()
+            if not group:
+                self._work.clear()
+                continue
+            try:
+                await self._execute(group)
+                delay_s = 0.05
+            except _AWAY:
+                self._queue.extendleft(reversed(group))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 1.0)
+
+    def _take(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        size = 0
+        while self._queue and len(group) < MAX_CALLS and size < MAX_BYTES:
+            waiting = self._queue.popleft()
+            if not waiting.future.done():  # its caller may have given up
+                group.append(waiting)
+                size += waiting.call.size_bytes
+        return group
+
+    async def _execute(self, group: list[_Waiting]) -> None:
+        try:
+            results = await self._transact(group)
+        except _AWAY:
+            raise
+        except RedisError as error:
+            if len(group) == 1:
+                _fail(group[0], translate(error))
+                return
+            # The transaction was refused as a whole: let each call have its own answer.
+            for waiting in group:
+                await self._execute([waiting])
+            return
+        missing = []
+        for waiting, result in zip(group, results, strict=True):
+            if isinstance(result, NoScriptError):
+                missing.append(waiting)
+            else:
+                _settle(waiting, result)
+        if missing:
+            await self._load()
+            await self._execute(missing)
+
+    async def _transact(self, group: list[_Waiting]) -> list[object]:
+        if len(group) == 1:
+            try:
+                return [await self._client.execute_command(*group[0].call.evalsha())]  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                return [error]
+        async with self._client.pipeline(transaction=True) as pipeline:
+            for waiting in group:
+                pipeline.execute_command(*waiting.call.evalsha())
+            results: list[object] = await pipeline.execute(raise_on_error=False)
+            return results
+
+    async def _load(self) -> None:
+        for script in SCRIPTS.values():
+            await self._client.script_load(script.text)
+
+
+def _settle(waiting: _Waiting, result: object) -> None:
+    if isinstance(result, Exception):
+        _fail(waiting, translate(result))
+    elif not waiting.future.done():
+        waiting.future.set_result(result)
+
+
+def _fail(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.future.done():
+        waiting.future.set_exception(error)

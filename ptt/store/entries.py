@@ -1,0 +1,100 @@
+"""What a claim hands out: one message for the sign role, or one message of one destination for the relay role."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from ptt.core.address import Address, Domain
+from ptt.core.envelope import QueueId
+from ptt.core.errors import MalformedInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignEntry:
+    """A message to sign; ``content`` is empty when it lies in ``chunks`` pieces."""
+
+    queue_id: QueueId
+    version: int
+    envelope_json: bytes
+    content_sha256: bytes
+    seal: bytes
+    chunks: int
+    content: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayEntry:
+    """A message to deliver to the recipients of one destination that are left."""
+
+    queue_id: QueueId
+    destination: Domain
+    version: int
+    envelope_json: bytes
+    signature: bytes
+    chunks: int
+    content: bytes
+    size_bytes: int
+    recipients: tuple[Address, ...]
+    age_s: float
+    attempts: int
+    uncertain: bool
+    """An earlier worker may have sent the final dot and died before it could record the reply."""
+
+
+def format_recipients(recipients: Sequence[Address]) -> bytes:
+    """Write the local parts of recipients of one destination."""
+    return json.dumps([recipient.local for recipient in recipients], separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def parse_recipients(data: bytes, destination: Domain) -> tuple[Address, ...]:
+    """Read what `format_recipients` wrote.
+
+    Raises:
+        MalformedInput: if it is no such list.
+    """
+    try:
+        return tuple(Address(str(local), destination) for local in json.loads(data))
+    except ValueError as error:
+        raise MalformedInput(f"not a list of recipients: {error}") from error
+
+
+def parse_claim(result: object) -> tuple[Sequence[Sequence[bytes]], Sequence[bytes]]:
+    """Split the answer of a claim script into rows and the queue-ids of parked messages."""
+    claimed, parked = cast("tuple[Sequence[Sequence[bytes]], Sequence[bytes]]", result)
+    return claimed, parked
+
+
+def parse_sign_claim(row: Sequence[bytes]) -> SignEntry:
+    """Read one row of claim_sign.lua."""
+    queue_id, version, envelope_json, sha256, seal, chunks, content, size = row
+    return SignEntry(
+        queue_id=QueueId(queue_id.decode()),
+        version=int(version),
+        envelope_json=envelope_json,
+        content_sha256=sha256,
+        seal=seal,
+        chunks=int(chunks),
+        content=content,
+        size_bytes=int(size),
+    )
+
+
+def parse_relay_claim(row: Sequence[bytes], destination: Domain) -> RelayEntry:
+    """Read one row of claim_relay.lua."""
+    queue_id, version, envelope_json, signature, chunks, content, size, recipients, age_ms, attempts, sending = row
+    return RelayEntry(
+        queue_id=QueueId(queue_id.decode()),
+        destination=destination,
+        version=int(version),
+        envelope_json=envelope_json,
+        signature=signature,
+        chunks=int(chunks),
+        content=content,
+        size_bytes=int(size) + len(signature),
+        recipients=parse_recipients(recipients, destination),
+        age_s=int(age_ms) / 1000,
+        attempts=int(attempts),
+        uncertain=bool(int(sending)),
+    )

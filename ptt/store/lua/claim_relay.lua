@@ -1,0 +1,43 @@
+#!lua flags=allow-oom
+-- Lease due messages of one destination to a relay worker.
+-- KEYS: queue, destinations, parked, events
+-- ARGV: destination, token, limit, max bytes, lease ms, may take expired leases (0/1), most claims, most events
+-- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, signature, chunks, content, size, recipients,
+--   age ms, attempts, sending}
+local destination = ARGV[1]
+local claimed, parked, bytes = {}, {}, 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  local key = PREFIX .. 'm:' .. id
+  local owner, claims, size, recipients =
+    unpack(redis.call('HMGET', key, 'o:' .. destination, 'k:' .. destination, 'size', 'r:' .. destination))
+  if not recipients then
+    redis.call('ZREM', KEYS[1], id)
+  elseif owner and ARGV[6] == '0' then
+    redis.call('ZADD', KEYS[1], now + 5000, id) -- Redis has just restarted: let the owner finish
+  elseif tonumber(claims or 0) >= tonumber(ARGV[7]) then
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HDEL', key, 'o:' .. destination)
+    redis.call('HSET', key, 'p:' .. destination, 'each worker that claimed it died')
+    redis.call('ZADD', KEYS[3], now, id .. ' ' .. destination)
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[8], '*',
+      'queue_id', id, 'event', 'recipient.parked', 'destination', destination)
+    parked[#parked + 1] = id
+  else
+    if #claimed > 0 and bytes + size > tonumber(ARGV[4]) then break end
+    bytes = bytes + size
+    redis.call('HSET', key, 'o:' .. destination, ARGV[2])
+    redis.call('HINCRBY', key, 'k:' .. destination, 1)
+    redis.call('ZADD', KEYS[1], now + ARGV[5], id)
+    local f = redis.call('HMGET', key, 'version', 'envelope', 'signature', 'chunks', 'content', 'accepted',
+      'a:' .. destination, 'x:' .. destination)
+    claimed[#claimed + 1] =
+      {id, f[1], f[2], f[3], f[4], f[5], size, recipients, now - f[6], tonumber(f[7] or 0), f[8] and 1 or 0}
+  end
+end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if first[2] then
+  redis.call('ZADD', KEYS[2], first[2], destination)
+else
+  redis.call('ZREM', KEYS[2], destination)
+end
+return {claimed, parked}

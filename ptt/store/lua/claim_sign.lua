@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- Lease due messages to a sign worker.
+-- KEYS: sign queue, parked, events
+-- ARGV: token, limit, max bytes, lease ms, may take expired leases (0/1), most claims, most events
+-- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, sha256, seal, chunks, content, size}
+local claimed, parked, bytes = {}, {}, 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  local key = PREFIX .. 'm:' .. id
+  local owner, claims, size = unpack(redis.call('HMGET', key, 'owner', 'claims', 'size'))
+  if not size then
+    redis.call('ZREM', KEYS[1], id)
+  elseif owner and ARGV[5] == '0' then
+    redis.call('ZADD', KEYS[1], now + 5000, id) -- Redis has just restarted: let the owner finish
+  elseif tonumber(claims or 0) >= tonumber(ARGV[6]) then
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HDEL', key, 'owner')
+    redis.call('HSET', key, 'parked', 'each worker that claimed it died')
+    redis.call('ZADD', KEYS[2], now, id .. ' ')
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'queue_id', id, 'event', 'recipient.parked')
+    parked[#parked + 1] = id
+  else
+    if #claimed > 0 and bytes + size > tonumber(ARGV[3]) then break end
+    bytes = bytes + size
+    redis.call('HSET', key, 'owner', ARGV[1])
+    redis.call('HINCRBY', key, 'claims', 1)
+    redis.call('ZADD', KEYS[1], now + ARGV[4], id)
+    local fields = redis.call('HMGET', key, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content')
+    claimed[#claimed + 1] = {id, fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], size}
+  end
+end
+return {claimed, parked}

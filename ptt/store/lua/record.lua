@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- Record what became of one attempt at one destination, and forget the message with its last recipient.
+-- KEYS: message, queue, destinations, content, events
+-- ARGV: queue-id, destination, token, recipients left (empty: none), delay ms, attempt counts (0/1), history, most events
+-- Returns 2 when the message is done; 1 recorded; 0 another worker owns it; -1 nobody does: it was recorded before.
+local destination = ARGV[2]
+local owner = redis.call('HGET', KEYS[1], 'o:' .. destination)
+if owner ~= ARGV[3] then return owner and 0 or -1 end
+redis.call('HDEL', KEYS[1], 'o:' .. destination, 'k:' .. destination, 'x:' .. destination)
+if ARGV[7] ~= '' then
+  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'queue_id', ARGV[1], 'destination', destination,
+    'event', 'attempt', 'outcomes', ARGV[7])
+end
+if ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[1], 'r:' .. destination, ARGV[4])
+  redis.call('HINCRBY', KEYS[1], 'a:' .. destination, ARGV[6])
+  redis.call('ZADD', KEYS[2], now + ARGV[5], ARGV[1])
+  redis.call('ZADD', KEYS[3], 'LT', now + ARGV[5], destination)
+  return 1
+end
+redis.call('HDEL', KEYS[1], 'r:' .. destination, 'a:' .. destination)
+redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[3], destination) end
+if redis.call('HINCRBY', KEYS[1], 'open', -1) > 0 then return 1 end
+redis.call('UNLINK', KEYS[1], KEYS[4])
+return 2

@@ -1,0 +1,181 @@
+"""The relay role's view of the spool: claim by destination, renew, commit, record. For one event loop."""
+
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from redis.exceptions import RedisError
+
+from ptt.core.address import Address, Domain
+from ptt.core.envelope import QueueId
+from ptt.core.errors import LeaseLost, Unavailable
+from ptt.store import keys
+from ptt.store.batch import Batch
+from ptt.store.connection import RedisAddress, connect_async
+from ptt.store.entries import RelayEntry, format_recipients, parse_claim, parse_relay_claim
+from ptt.store.restart import RestartGuard
+from ptt.store.scripts import SCRIPTS, Call, translate
+from ptt.store.sweep import sweep_call
+
+BATCH_BYTES = 8_388_608
+"""Most octets in one claim: 300 destinations at once must fit in a worker's memory."""
+MAX_CLAIMS = 3
+"""A message that three workers died on is parked, so that it stops killing workers."""
+ASK_TIMEOUT_S = 5.0
+"""Longest wait for an answer that can be given up without harm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What is to be recorded of one attempt: who is left, when to try again, and the history in JSON."""
+
+    remaining: Sequence[Address]
+    delay_s: float
+    counts: bool
+    """Whether it was an attempt by the retry schedule; False gives the message back unattempted."""
+    history: bytes
+
+
+class RelayQueue:
+    """Messages that wait to be delivered, by destination."""
+
+    def __init__(self, address: RedisAddress, lease_s: float) -> None:
+        """Make a client; `start` begins."""
+        self._client = connect_async(address)
+        self._batch = Batch(self._client)
+        self._broker_db = address.broker_db
+        self._lease_ms = int(lease_s * 1000)
+        self._guard = RestartGuard()
+        self._token = secrets.token_hex(8)
+
+    def start(self) -> None:
+        """Begin to send to Redis; needs a running event loop."""
+        self._batch.start()
+
+    async def close(self) -> None:
+        """Stop; what waits hears Unavailable."""
+        await self._batch.close()
+        await self._client.aclose()
+
+    async def begin(self, destination: Domain) -> None:
+        """Take note that the wake-up of this destination is being served."""
+        await self._ask(Call(SCRIPTS["begin"], (), (self._broker_db, f"relay:{destination}")))
+
+    async def claim(self, destination: Domain, limit: int) -> tuple[list[RelayEntry], list[QueueId]]:
+        """Lease up to ``limit`` messages of a destination that are due.
+
+        Returns:
+            The messages, and the queue-ids of those that were parked because three workers died on them.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        expired = await self._may_take_expired()
+        names = (keys.queue(destination), keys.DESTINATIONS, keys.PARKED, keys.EVENTS)
+        arguments = (
+            destination,
+            self._token,
+            limit,
+            BATCH_BYTES,
+            self._lease_ms,
+            int(expired),
+            MAX_CLAIMS,
+            keys.MAX_EVENTS,
+        )
+        claimed, parked = parse_claim(await self._ask(Call(SCRIPTS["claim_relay"], names, arguments)))
+        return [parse_relay_claim(row, destination) for row in claimed], [QueueId(name.decode()) for name in parked]
+
+    async def read(self, entry: RelayEntry) -> AsyncIterator[bytes]:
+        """Give the message in parts: signature fields, then content.
+
+        Raises:
+            Unavailable: Redis is away, or a chunk is missing.
+        """
+        yield entry.signature
+        if not entry.chunks:
+            yield entry.content
+            return
+        for index in range(entry.chunks):
+            try:
+                chunk = await self._client.lindex(keys.content(entry.queue_id), index)
+            except (RedisError, OSError) as error:
+                raise translate(error) from error
+            if chunk is None:
+                raise Unavailable(f"chunk {index} of the content is missing")
+            yield cast("bytes", chunk)
+
+    async def renew(self, entry: RelayEntry) -> None:
+        """Prolong the lease.
+
+        Raises:
+            LeaseLost: another worker owns the entry.
+            Unavailable: Redis is away.
+        """
+        await self._check_lease("renew", entry)
+
+    async def commit(self, entry: RelayEntry) -> None:
+        """Prolong the lease right before the final dot, and write down durably that the dot may be sent.
+
+        Raises:
+            LeaseLost: another worker owns the entry: do not send the dot.
+            Unavailable: Redis is away: do not send the dot.
+        """
+        await self._check_lease("commit", entry)
+
+    async def record(self, entry: RelayEntry, attempt: Attempt) -> bool:
+        """Record an attempt, however long Redis is away.
+
+        Returns:
+            Whether the whole message is done and forgotten.
+
+        Raises:
+            LeaseLost: another worker owns the entry by now: if the dot was sent, it may be sent twice.
+        """
+        names = (
+            keys.message(entry.queue_id),
+            keys.queue(entry.destination),
+            keys.DESTINATIONS,
+            keys.content(entry.queue_id),
+            keys.EVENTS,
+        )
+        remaining = format_recipients(attempt.remaining) if attempt.remaining else b""
+        arguments = (
+            entry.queue_id,
+            entry.destination,
+            self._token,
+            remaining,
+            int(attempt.delay_s * 1000),
+            int(attempt.counts),
+            attempt.history,
+            keys.MAX_EVENTS,
+        )
+        result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
+        if result == 0:
+            raise LeaseLost(f"{entry.queue_id} {entry.destination}")
+        return result == 2  # noqa: PLR2004 - named in record.lua
+
+    async def sweep(self) -> None:
+        """Wake the roles for all that is past due.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        await self._ask(sweep_call(self._broker_db))
+
+    async def _check_lease(self, script: str, entry: RelayEntry) -> None:
+        names = (keys.message(entry.queue_id), keys.queue(entry.destination))
+        arguments = (entry.queue_id, entry.destination, self._token, self._lease_ms)
+        if not await self._ask(Call(SCRIPTS[script], names, arguments)):
+            raise LeaseLost(f"{entry.queue_id} {entry.destination}")
+
+    async def _ask(self, call: Call) -> object:
+        return await self._batch.run(call, ASK_TIMEOUT_S)
+
+    async def _may_take_expired(self) -> bool:
+        if self._guard.is_fresh():
+            return self._guard.may_take
+        try:
+            return self._guard.learn(await self._client.info("server"))
+        except (RedisError, OSError) as error:
+            raise translate(error) from error

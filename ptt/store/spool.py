@@ -1,0 +1,111 @@
+"""Where ingress leaves what it accepted: durable in Redis before the 250."""
+
+import asyncio
+from dataclasses import dataclass
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from ptt.core.envelope import QueueId, Submission
+from ptt.core.errors import Unavailable
+from ptt.core.wakeup import SIGN_WAKEUP
+from ptt.store import keys
+from ptt.store.batch import Batch
+from ptt.store.connection import RedisAddress, check_server, connect_async
+from ptt.store.scripts import SCRIPTS, Call, translate
+
+CHUNK_BYTES = 262_144
+"""Larger content is written in such pieces: one command of 25 MB would stall all other clients for 0.2 s."""
+SUBMIT_TIMEOUT_S = 4.5
+"""Longest wait for Redis: the client must hear 451 within 5 s."""
+WITHDRAW_TIMEOUT_S = 600.0
+"""How long a message that was answered with 451 is tried to be taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSpool:
+    """The `ptt.core.ports.Spool` on Redis; made by `connect_spool`."""
+
+    _client: redis.asyncio.Redis
+    _batch: Batch
+    _broker_db: int
+    _withdrawals: set["asyncio.Task[object]"]
+
+    async def submit(self, submission: Submission) -> None:
+        """Make the message durable and wake the sign role.
+
+        Raises:
+            Unavailable: not known to be durable in time; it is taken back as soon as Redis answers.
+            Refused: Redis is out of memory (452).
+        """
+        chunks = 0
+        if len(submission.content) > CHUNK_BYTES:
+            chunks = await self._upload(submission)
+        try:
+            await self._batch.run(self._spool_call(submission, chunks), SUBMIT_TIMEOUT_S)
+        except Unavailable:
+            self._withdraw(submission.queue_id)
+            raise
+
+    async def close(self) -> None:
+        """Stop; what waits hears Unavailable."""
+        await self._batch.close()
+        await self._client.aclose()
+
+    def _spool_call(self, submission: Submission, chunks: int) -> Call:
+        queue_id = submission.queue_id
+        return Call(
+            SCRIPTS["spool"],
+            (keys.message(queue_id), keys.SIGN, keys.content(queue_id)),
+            (
+                queue_id,
+                submission.envelope_json,
+                submission.content_sha256,
+                submission.seal,
+                len(submission.content),
+                chunks,
+                b"" if chunks else submission.content,
+                self._broker_db,
+                keys.WAKE_TTL_MS,
+                SIGN_WAKEUP,
+            ),
+        )
+
+    async def _upload(self, submission: Submission) -> int:
+        name = keys.content(submission.queue_id)
+        view = memoryview(submission.content)
+        offsets = range(0, len(view), CHUNK_BYTES)
+        try:
+            for offset in offsets:
+                async with self._client.pipeline(transaction=True) as pipeline:
+                    _ = pipeline.rpush(name, bytes(view[offset : offset + CHUNK_BYTES]))
+                    _ = pipeline.expire(name, keys.UPLOAD_TTL_S)
+                    await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise translate(error) from error
+        return len(offsets)
+
+    def _withdraw(self, queue_id: QueueId) -> None:
+        call = Call(SCRIPTS["withdraw"], (keys.message(queue_id), keys.SIGN, keys.content(queue_id)), (queue_id,))
+        task = asyncio.create_task(self._batch.run(call, WITHDRAW_TIMEOUT_S), name=f"withdraw-{queue_id}")
+        self._withdrawals.add(task)
+        task.add_done_callback(self._withdrawn)
+
+    def _withdrawn(self, task: "asyncio.Task[object]") -> None:
+        self._withdrawals.discard(task)
+        if not task.cancelled():
+            task.exception()  # Unavailable: the entry stays and will be delivered; the client was told to try again
+
+
+async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False) -> RedisSpool:
+    """Connect ingress to the spool.
+
+    Raises:
+        Unavailable: Redis does not answer.
+        ConfigError: Redis may lose or delete mail.
+    """
+    await asyncio.to_thread(check_server, address, allow_unsafe=allow_unsafe)
+    client = connect_async(address)
+    batch = Batch(client)
+    batch.start()
+    return RedisSpool(client, batch, address.broker_db, set())

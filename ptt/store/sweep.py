@@ -1,0 +1,56 @@
+"""The sweep: about once a second, each worker wakes the roles for all that is past due. It repairs everything.
+
+It finds a retry time that came, a wake-up that the broker lost and the lease of a dead worker alike. Any number of
+workers may sweep at once; there is no leader.
+"""
+
+import threading
+
+from ptt.core.errors import PttError
+from ptt.core.wakeup import RELAY_WAKEUP, SIGN_WAKEUP
+from ptt.store import keys
+from ptt.store.connection import RedisAddress, connect
+from ptt.store.runner import Runner
+from ptt.store.scripts import SCRIPTS, Call
+
+SWEEP_EVERY_S = 1.0
+LOOK_AGAIN_MS = 2_000
+"""A destination that was woken is looked at again after this, unless its claim sets a better time."""
+MAX_DESTINATIONS = 500
+"""Most destinations in one sweep: the script must not hold up Redis."""
+
+
+def sweep_call(broker_db: int) -> Call:
+    """Give the script of one sweep."""
+    return Call(
+        SCRIPTS["sweep"],
+        (keys.SIGN, keys.DESTINATIONS),
+        (broker_db, keys.WAKE_TTL_MS, SIGN_WAKEUP, RELAY_WAKEUP, LOOK_AGAIN_MS, MAX_DESTINATIONS),
+    )
+
+
+class SweepThread:
+    """Sweeps from a thread of its own: for a role whose work blocks."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        """Prepare; `start` begins."""
+        self._runner = Runner(connect(address))
+        self._call = sweep_call(address.broker_db)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop sweeping."""
+        self._stopping.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(SWEEP_EVERY_S):
+            try:
+                self._runner.run([self._call])
+            except PttError:
+                continue  # Redis is away: the workers say so, and the next sweep makes up for this one

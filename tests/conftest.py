@@ -1,0 +1,49 @@
+"""Fixtures of all tiers: one real Valkey per test process, and the check that nothing is left behind in it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ptt.store import keys
+from ptt.store.connection import RedisAddress
+from tests.servers.redis import RedisServer, running_server
+
+
+@pytest.fixture(scope="session")
+def valkey_process() -> Iterator[RedisServer]:
+    """Run one embedded Valkey for all tests of this process."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_process: RedisServer) -> Iterator[RedisServer]:
+    """Give an empty Valkey, and check afterwards that each key has a TTL, a message or a place on the permanent list."""
+    with valkey_process.client() as client:
+        client.flushall()
+        yield valkey_process
+        forgotten = [name for name in client.scan_iter() if _is_forgotten(client, name.decode())]
+    assert not forgotten, f"keys without a TTL that belong to no message: {forgotten}"
+
+
+@pytest.fixture
+def address(valkey: RedisServer) -> RedisAddress:
+    """Give the address of the empty Valkey."""
+    return RedisAddress(url=valkey.url)
+
+
+def _is_forgotten(client: object, name: str) -> bool:
+    import redis  # noqa: PLC0415 - for the type only
+
+    assert isinstance(client, redis.Redis)
+    if name in keys.PERMANENT or client.ttl(name) != -1:
+        return False
+    if name.startswith(keys.QUEUE):
+        return False
+    for prefix in (keys.MESSAGE, keys.CONTENT):
+        if name.startswith(prefix):
+            queue_id = name.removeprefix(prefix)
+            waiting = client.zscore(keys.SIGN, queue_id) is not None or client.hget(f"{keys.MESSAGE}{queue_id}", "open")
+            parked = client.hget(f"{keys.MESSAGE}{queue_id}", "parked")
+            return not waiting and not parked
+    return True

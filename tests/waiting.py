@@ -1,0 +1,23 @@
+"""Waiting for a condition instead of sleeping."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+
+def wait_until(predicate: Callable[[], object], description: str, timeout_s: float = 20) -> None:
+    """Return once the predicate is true; fail with the description when it is not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {description}")
+        time.sleep(0.02)
+
+
+async def wait_until_async(predicate: Callable[[], object], description: str, timeout_s: float = 20) -> None:
+    """As `wait_until`, without blocking the event loop."""
+    deadline = time.monotonic() + timeout_s
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {description}")
+        await asyncio.sleep(0.02)
