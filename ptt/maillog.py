@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from typing_extensions import override
 
+INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 LOGGER = logging.getLogger("ptt")
 
 queue_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("queue_id", default="")

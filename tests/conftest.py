@@ -18,7 +18,7 @@ def valkey_process() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def valkey(valkey_process: RedisServer) -> Iterator[RedisServer]:
-    """Give an empty Valkey, and check afterwards that each key has a TTL, a message or a place on the permanent list."""
+    """Give an empty Valkey, and check afterwards that each key has a TTL, a message or a permanent place."""
     with valkey_process.client() as client:
         client.flushall()
         yield valkey_process

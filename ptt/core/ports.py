@@ -66,3 +66,6 @@ class Courier(Protocol):
         Raises:
             LeaseLost: the message's commit said so; nothing was sent, nothing may be recorded.
         """
+
+    async def close(self) -> None:
+        """Close all connections; no delivery is under way."""

@@ -4,13 +4,30 @@ HMAC-SHA256 (RFC 2104) over queue-id, envelope and the SHA-256 of the content, e
 that no field can borrow bytes from its neighbour. Who holds Redis but not the key cannot make or change a message.
 """
 
+import base64
 import hashlib
 import hmac
 
 from ptt.core.envelope import QueueId
+from ptt.core.errors import MalformedInput
 
 SEAL_KEY_BYTES = 32
 _CONTEXT = b"ptt seal 1"
+
+
+def parse_seal_key(text: str) -> bytes:
+    """Read a seal key from base64.
+
+    Raises:
+        MalformedInput: if it is not exactly 32 octets in base64.
+    """
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except ValueError as error:
+        raise MalformedInput("not base64") from error
+    if len(key) != SEAL_KEY_BYTES:
+        raise MalformedInput(f"must be {SEAL_KEY_BYTES} octets in base64, is {len(key)}")
+    return key
 
 
 def compute_seal(key: bytes, queue_id: QueueId, envelope_json: bytes, content_sha256: bytes) -> bytes:

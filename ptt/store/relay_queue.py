@@ -35,6 +35,8 @@ class Attempt:
     counts: bool
     """Whether it was an attempt by the retry schedule; False gives the message back unattempted."""
     history: bytes
+    hold: str = ""
+    """Why the rest is parked for a person instead of tried again."""
 
 
 class RelayQueue:
@@ -138,6 +140,7 @@ class RelayQueue:
             keys.DESTINATIONS,
             keys.content(entry.queue_id),
             keys.EVENTS,
+            keys.PARKED,
         )
         remaining = format_recipients(attempt.remaining) if attempt.remaining else b""
         arguments = (
@@ -149,6 +152,7 @@ class RelayQueue:
             int(attempt.counts),
             attempt.history,
             keys.MAX_EVENTS,
+            attempt.hold,
         )
         result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
         if result == 0:

@@ -94,7 +94,7 @@ async def test_spool_wakes_sign_once_for_many_messages(address: RedisAddress, va
     await submit(address, *(make_submission(number) for number in range(100)))
     with valkey.client(db=0) as broker:
         assert broker.llen("sign") == 1
-        wakeup = json.loads(broker.lindex("sign", 0))  # type: ignore[arg-type]
+        wakeup = json.loads(broker.lindex("sign", 0))
     assert wakeup["headers"]["task"] == "ptt.sign"
     assert "@" not in wakeup["headers"]["id"]
 
@@ -222,7 +222,7 @@ async def test_sweep_wakes_both_roles_after_the_broker_was_flushed(address: Redi
         broker.flushdb()
         assert Runner(client).run([sweep_call(0)]) == [2]
         assert (broker.llen("sign"), broker.llen("relay")) == (1, 1)
-        wakeup = json.loads(broker.lindex("relay", 0))  # type: ignore[arg-type]
+        wakeup = json.loads(broker.lindex("relay", 0))
         assert json.loads(wakeup["body"])[0] == [DESTINATION]
 
 

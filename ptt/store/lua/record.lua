@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Record what became of one attempt at one destination, and forget the message with its last recipient.
--- KEYS: message, queue, destinations, content, events
--- ARGV: queue-id, destination, token, recipients left (empty: none), delay ms, attempt counts (0/1), history, most events
+-- KEYS: message, queue, destinations, content, events, parked
+-- ARGV: queue-id, destination, token, recipients left (empty: none), delay ms, attempt counts (0/1), history, most events,
+--   why to park what is left (empty: try again)
 -- Returns 2 when the message is done; 1 recorded; 0 another worker owns it; -1 nobody does: it was recorded before.
 local destination = ARGV[2]
 local owner = redis.call('HGET', KEYS[1], 'o:' .. destination)
@@ -14,6 +15,12 @@ end
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'r:' .. destination, ARGV[4])
   redis.call('HINCRBY', KEYS[1], 'a:' .. destination, ARGV[6])
+  if ARGV[9] ~= '' then
+    redis.call('ZREM', KEYS[2], ARGV[1])
+    redis.call('HSET', KEYS[1], 'p:' .. destination, ARGV[9])
+    redis.call('ZADD', KEYS[6], now, ARGV[1] .. ' ' .. destination)
+    return 1
+  end
   redis.call('ZADD', KEYS[2], now + ARGV[5], ARGV[1])
   redis.call('ZADD', KEYS[3], 'LT', now + ARGV[5], destination)
   return 1

@@ -1,0 +1,107 @@
+"""What a wake-up of the sign role does: claim, check the seal, sign, split by destination, record."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from celery import Celery
+
+from ptt import maillog
+from ptt.core.address import Address, Domain
+from ptt.core.envelope import parse_envelope
+from ptt.core.errors import MalformedInput, NoUsableKey, PttError
+from ptt.core.seal import is_sealed
+from ptt.core.wakeup import SIGN_TASK
+from ptt.store.entries import SignEntry
+from ptt.store.keys import DATA_VERSION
+from ptt.store.sign_queue import Signed, SignQueue
+
+MAX_ROUNDS = 100
+"""Most claims for one wake-up: a stop must not wait for an endless stream of mail."""
+KEY_WAIT_S = 60.0
+"""How long mail of a domain without an active key waits before it is looked at again."""
+
+
+class Signer(Protocol):
+    """Makes the signature fields."""
+
+    def sign(self, content: bytes, *, signed_at: datetime) -> bytes:
+        """Give the DKIM-Signature fields of a message; raises NoUsableKey or MalformedInput."""
+
+
+class SignService:
+    """Signs what is due; one in each process of the pool."""
+
+    def __init__(self, queue: SignQueue, signer: Signer, seal_key: bytes, now: Callable[[], datetime]) -> None:
+        """Work on this queue with these keys."""
+        self._queue = queue
+        self._signer = signer
+        self._seal_key = seal_key
+        self._now = now
+
+    def serve(self) -> None:
+        """Serve one wake-up: sign until nothing is due."""
+        try:
+            self._queue.begin()
+            for _ in range(MAX_ROUNDS):
+                entries, parked = self._queue.claim()
+                for queue_id in parked:
+                    maillog.emit(
+                        "recipient.parked", maillog.ERROR, queue_id=queue_id, reason="its workers died", stage="sign"
+                    )
+                if not entries:
+                    return
+                self._sign_batch(entries)
+        except PttError as error:
+            # Redis is away: leases end by themselves, and a sweep wakes again.
+            maillog.emit("redis.unavailable", maillog.WARNING, reason=str(error))
+
+    def _sign_batch(self, entries: Sequence[SignEntry]) -> None:
+        signed = [one for one in map(self._try_sign, entries) if one is not None]
+        for one, recorded in zip(signed, self._queue.record(signed), strict=True):
+            if recorded:
+                maillog.emit("message.signed", queue_id=one.queue_id, destinations=len(one.recipients))
+            else:
+                maillog.emit("lease.lost", maillog.WARNING, queue_id=one.queue_id, stage="sign")
+
+    def _try_sign(self, entry: SignEntry) -> Signed | None:
+        token = maillog.queue_id_var.set(entry.queue_id)
+        try:
+            return self._sign(entry)
+        except MalformedInput as error:
+            self._queue.park(entry.queue_id, str(error))
+            maillog.emit("recipient.parked", maillog.ERROR, reason=str(error), stage="sign")
+        except NoUsableKey as error:
+            self._queue.put_back(entry.queue_id, KEY_WAIT_S)
+            maillog.emit("key.missing", maillog.ERROR, reason=str(error), delay_s=KEY_WAIT_S)
+        except PttError:
+            raise
+        except Exception:  # noqa: BLE001 - one bad message must not stop the others; its claims are counted
+            maillog.emit("sign.failed", maillog.ERROR, exc_info=True)
+        finally:
+            maillog.queue_id_var.reset(token)
+        return None
+
+    def _sign(self, entry: SignEntry) -> Signed:
+        if entry.version != DATA_VERSION:
+            raise MalformedInput(f"data version {entry.version} is unknown")
+        content = self._queue.read(entry)
+        # What no ingress sealed is never signed: Redis is a store, not an authority.
+        if hashlib.sha256(content).digest() != entry.content_sha256:
+            raise MalformedInput("content does not match its digest")
+        if not is_sealed(self._seal_key, entry.queue_id, entry.envelope_json, entry.content_sha256, entry.seal):
+            raise MalformedInput("seal is wrong")
+        recipients: dict[Domain, list[Address]] = {}
+        for recipient in parse_envelope(entry.envelope_json).recipients:
+            recipients.setdefault(recipient.domain, []).append(recipient)
+        return Signed(entry.queue_id, self._signer.sign(content, signed_at=self._now()), recipients)
+
+
+def register(app: Celery, get_service: Callable[[], SignService]) -> None:
+    """Register the task of the sign role."""
+
+    @app.task(name=SIGN_TASK)
+    def sign() -> None:
+        """Serve one wake-up."""
+        get_service().serve()

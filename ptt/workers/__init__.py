@@ -1,0 +1,1 @@
+"""Composition roots: read Settings, build the adapters, own signals and exit codes."""

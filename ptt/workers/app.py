@@ -1,0 +1,54 @@
+"""Builds the Celery app from the settings; a wrong setting ends the program with one line each and exit 78."""
+
+import logging
+import sys
+from collections.abc import Mapping
+
+from celery import signals
+
+from ptt import maillog
+from ptt.core.errors import ConfigError
+from ptt.core.wakeup import RELAY_QUEUE, SIGN_QUEUE
+from ptt.settings import Settings, load_settings
+from ptt.tasks import relay as relay_task
+from ptt.tasks import sign as sign_task
+from ptt.tasks.app import create_app, format_broker_tls, format_broker_url
+from ptt.workers import relay, sign
+from ptt.workers.roles import EXIT_CONFIG, PttCelery, Role
+
+ROLES: Mapping[str, Role] = {SIGN_QUEUE: sign.ROLE, RELAY_QUEUE: relay.ROLE}
+
+UNSET_URL = "redis://"
+"""Nobody connects to it: a role without redis.url is refused with one line before."""
+
+
+def build_app() -> PttCelery:
+    """Make the app with the tasks of both roles; which role this is, the worker learns from ``-Q``."""
+    settings = _load()
+    tls = settings.redis
+    url = settings.spool_url or UNSET_URL
+    app = create_app(
+        PttCelery,
+        format_broker_url(url, settings.broker_database),
+        format_broker_tls(url, tls.ca_file, tls.certificate_file, tls.key_file),
+    )
+    app.roles = ROLES
+    app.load = lambda role: load_settings(role=role)
+    sign_task.register(app, lambda: app.service())  # noqa: PLW0108 - the service is set when the role is known
+    relay_task.register(app, lambda: app.service)
+    signals.setup_logging.connect(_configure_logging, weak=False)
+    return app
+
+
+def _load() -> Settings:
+    try:
+        return load_settings()
+    except ConfigError as error:
+        for line in error.problems:
+            sys.stderr.write(f"{line}\n")
+        raise SystemExit(EXIT_CONFIG) from error
+
+
+def _configure_logging(**_: object) -> None:
+    """Keep Celery from making its own log: ours is configured when the role is known."""
+    maillog.configure(logging.getLevelName(maillog.LOGGER.getEffectiveLevel()))

@@ -1,0 +1,52 @@
+"""The relay role: builds queue, resolver and courier for one event loop."""
+
+import random
+
+from celery import Celery, signals
+
+from ptt import maillog
+from ptt.dns.resolver import DnsResolver
+from ptt.settings import Settings
+from ptt.smtp.courier import CourierOptions, SmtpCourier
+from ptt.store.connection import RedisAddress
+from ptt.store.relay_queue import RelayQueue
+from ptt.tasks.attempt import AttemptPolicy
+from ptt.tasks.relay import RelayService
+from ptt.workers.roles import Role
+
+
+def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
+    """Build the service; it starts in the loop of the pool."""
+    relay = settings.relay
+    policy = AttemptPolicy(
+        retry_schedule_s=relay.retry_schedule_s,
+        max_age_s=relay.max_age_s,
+        holds_uncertain=relay.uncertain == "hold",
+        jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
+    )
+    resolver = DnsResolver([str(server) for server in relay.resolvers], relay.resolver_port)
+    courier = SmtpCourier(
+        resolver,
+        CourierOptions(
+            hostname=settings.ehlo_hostname,
+            smtp_port=relay.smtp_port,
+            allow_private_addresses=relay.allow_private_addresses,
+            connections_per_host=relay.connections_per_host,
+            messages_per_connection=relay.messages_per_connection,
+            timeout_scale=relay.timeout_scale,
+        ),
+    )
+    lease_s = settings.queue.lease_s
+    app.service = RelayService(RelayQueue(address, lease_s), courier, policy, lease_s)  # type: ignore[attr-defined]
+
+    @signals.worker_ready.connect(weak=False)
+    def started(**_: object) -> None:
+        maillog.emit("relay.started", hostname=settings.ehlo_hostname)
+
+
+def concurrency(settings: Settings) -> int:
+    """Give the number of destinations that are worked on at once."""
+    return settings.relay.destinations
+
+
+ROLE = Role(pool="ptt.workers.pool:AsyncioPool", concurrency=concurrency, prepare=prepare)

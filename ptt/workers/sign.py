@@ -1,0 +1,67 @@
+"""The sign role: builds the signer in each process of the pool, and sweeps from the main process."""
+
+import ctypes
+import os
+import signal
+from datetime import UTC, datetime
+from functools import cache
+
+from celery import Celery, signals
+
+from ptt import maillog
+from ptt.settings import Settings
+from ptt.signing.keys import KeyRing
+from ptt.signing.signer import Signer
+from ptt.store.connection import RedisAddress
+from ptt.store.sign_queue import SignQueue
+from ptt.store.sweep import SweepThread
+from ptt.tasks.sign import SignService
+from ptt.workers.roles import Role
+from ptt.workers.wiring import read_seal_key
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - the composition root gives the others their clock
+
+
+def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
+    """Read what can be wrong before the pool starts, and tell the app how each process gets its service."""
+    seal_key = read_seal_key(settings)
+    keys_dir = settings.signing.keys_dir
+    assert keys_dir is not None  # noqa: S101 - load_settings has checked what the role needs
+
+    @cache
+    def build() -> SignService:
+        # Called in the process of the pool: a connection, a token or a parsed key must not cross a fork.
+        signer = Signer(KeyRing(keys_dir))
+        return SignService(SignQueue(address, settings.queue.lease_s), signer, seal_key, _now)
+
+    app.service = build  # type: ignore[attr-defined]
+    sweep = SweepThread(address)
+
+    @signals.worker_process_init.connect(weak=False)
+    def die_with_parent(**_: object) -> None:
+        # kill -9 of the main process must not leave signers behind that nobody supervises.
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    @signals.worker_ready.connect(weak=False)
+    def start(**_: object) -> None:
+        sweep.start()
+        maillog.emit("sign.started", processes=concurrency(settings))
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def stop(**_: object) -> None:
+        sweep.stop()
+
+
+def concurrency(settings: Settings) -> int:
+    """Give the number of signing processes."""
+    return settings.signing.processes or os.cpu_count() or 1
+
+
+ROLE = Role(pool="prefork", concurrency=concurrency, prepare=prepare)

@@ -1,0 +1,41 @@
+"""From Settings to the plain values that the adapters take; shared by the composition roots."""
+
+from ptt.core.errors import ConfigError, MalformedInput
+from ptt.core.seal import parse_seal_key
+from ptt.settings import Settings
+from ptt.store.connection import RedisAddress
+
+
+def redis_address(settings: Settings) -> RedisAddress:
+    """Give the address of the spool and the database of the wake-ups.
+
+    Raises:
+        ConfigError: redis.url is missing.
+    """
+    url = settings.spool_url
+    if url is None:
+        raise ConfigError("redis: url: missing: only `ptt up` brings its own server")
+    return RedisAddress(
+        url=url,
+        broker_db=settings.broker_database,
+        ca_file=settings.redis.ca_file,
+        certificate_file=settings.redis.certificate_file,
+        key_file=settings.redis.key_file,
+    )
+
+
+def read_seal_key(settings: Settings) -> bytes:
+    """Read the 32 octets that ingress and sign share.
+
+    Raises:
+        ConfigError: the file is not set, cannot be read, or holds no such key.
+    """
+    path = settings.ingress.seal_key_file
+    if path is None:
+        raise ConfigError("ingress: seal_key_file: missing")
+    try:
+        return parse_seal_key(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: ingress.seal_key_file: {error.strerror}") from error
+    except MalformedInput as error:
+        raise ConfigError(f"{path}: ingress.seal_key_file: {error}") from error

@@ -1,0 +1,190 @@
+"""What ptt relies on in celery and kombu 5.7, against a real server: an upgrade that changes it fails here."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import redis
+
+from ptt.core.wakeup import RELAY_WAKEUP, SIGN_WAKEUP
+from tests.servers.redis import RedisServer, debian_redis, running_server
+from tests.servers.wakeup_ledger import LEDGER
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(90)
+ROOT = Path(__file__).parents[2]
+LEAST_RIGHTS = ("+ping", "+hello", "+brpop", "+lpush")
+
+
+@dataclass
+class CeleryWorker:
+    """A worker process."""
+
+    queue: str
+    server: RedisServer
+    environment: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str) -> None:
+        """Start the worker and wait until it listens."""
+        path = self.server.socket
+        broker = f"redis+socket://{self.user}{path}?virtual_host=0"
+        environment = {
+            **os.environ,
+            "TEST_BROKER_URL": broker,
+            "TEST_SPOOL_URL": f"unix://{path}?db=1",
+            "TEST_LEDGER_URL": f"unix://{path}?db=5",
+            **self.environment,
+        }
+        command = [sys.executable, "-m", "celery", "-A", "tests.servers.wakeup_app", "worker", "-Q", self.queue]
+        self.process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment)
+        wait_until(self.listens, f"worker of {self.queue} listens", 40)
+
+    def listens(self) -> bool:
+        """Tell whether a client waits in BRPOP."""
+        assert self.process is not None
+        assert self.process.poll() is None, "the worker ended"
+        try:
+            with self.server.client(0) as client:
+                return any(one["cmd"] == "brpop" for one in client.client_list())
+        except redis.exceptions.RedisError:
+            return False
+
+    def stop(self) -> int:
+        """Ask for a warm stop and give the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@contextmanager
+def worker(queue: str, server: RedisServer, user: str = "", **environment: str) -> Iterator[CeleryWorker]:
+    """Run a worker."""
+    started = CeleryWorker(queue, server, environment, user)
+    try:
+        started.start()
+        yield started
+    finally:
+        if started.process is not None and started.process.poll() is None:
+            started.process.kill()
+            started.process.wait()
+
+
+def wakeup(queue: str, number: int) -> bytes:
+    """Fill in the wake-up as the scripts do."""
+    template = SIGN_WAKEUP if queue == "sign" else RELAY_WAKEUP
+    return template.replace(b"@ID@", b"%d" % number).replace(b"@DESTINATION@", b"d%d.test" % number)
+
+
+def ran(server: RedisServer) -> list[str]:
+    """Give what the tasks wrote down."""
+    with server.client(5) as ledger:
+        return [line.decode() for line in ledger.lrange(LEDGER, 0, -1)]
+
+
+def count(server: RedisServer, queue: str) -> int:
+    """Count the wake-ups that were served."""
+    return sum(line.startswith(queue) for line in ran(server))
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Run a server that the test may kill."""
+    with running_server() as running:
+        yield running
+
+
+@pytest.mark.parametrize("queue", ["sign", "relay"])
+def test_stock_worker_serves_our_wakeup(server: RedisServer, queue: str) -> None:
+    """The hand-built message is one that an unchanged Celery worker accepts."""
+    with worker(queue, server, TEST_STOCK="1"):
+        with server.client(0) as broker:
+            broker.lpush(queue, *(wakeup(queue, number) for number in range(10)))
+        wait_until(lambda: count(server, queue) == 10, "all wake-ups are served")
+
+
+@pytest.mark.parametrize("queue", ["sign", "relay"])
+def test_worker_needs_four_commands_on_its_own_queue(queue: str) -> None:
+    """The ACL of a role's broker connection is PING, HELLO, BRPOP and LPUSH on its list; a warm stop exits 0."""
+    with running_server(debian_redis()) as server, server.client(0) as admin:
+        admin.execute_command("ACL", "SETUSER", "role", "on", ">secret", "-@all", *LEAST_RIGHTS, f"~{queue}")
+        with worker(queue, server, user="role:secret@") as running:
+            admin.lpush(queue, *(wakeup(queue, number) for number in range(10)))
+            wait_until(lambda: count(server, queue) == 10, "all wake-ups are served")
+            assert running.stop() == 0
+        denied = {entry["object"] for entry in admin.acl_log()}
+    assert not denied
+
+
+@pytest.mark.parametrize("queue", ["sign", "relay"])
+def test_worker_survives_a_killed_redis(server: RedisServer, queue: str) -> None:
+    """Redis may crash and come back: the worker goes on without a restart."""
+    with worker(queue, server) as running:
+        server.kill()
+        server.start()
+        wait_until(running.listens, "the worker listens again", 30)
+        with server.client(0) as broker:
+            broker.lpush(queue, wakeup(queue, 1))
+        wait_until(lambda: count(server, queue) == 1, "the wake-up is served")
+        assert running.stop() == 0
+
+
+@pytest.mark.parametrize("queue", ["sign", "relay"])
+def test_worker_survives_a_reset_connection_and_runs_nothing_twice(server: RedisServer, queue: str) -> None:
+    """A lost connection while tasks run neither stops the worker nor runs them again."""
+    with worker(queue, server, TEST_BUSY_S="1.5") as running:
+        with server.client(0) as broker:
+            broker.lpush(queue, wakeup(queue, 1), wakeup(queue, 2))
+            wait_until(lambda: broker.llen(queue) == 0, "both are taken")
+            broker.client_kill_filter(_type="normal", skipme=True)
+        wait_until(running.listens, "the worker listens again", 30)
+        wait_until(lambda: count(server, queue) == 2, "both are served")
+        assert running.stop() == 0
+    assert count(server, queue) == 2
+
+
+def test_relay_stop_finishes_what_is_in_hand(server: RedisServer) -> None:
+    """SIGTERM: the service hears of the stop at once, tasks in hand end, the exit code is 0."""
+    with worker("relay", server, TEST_BUSY_S="1") as running:
+        with server.client(0) as broker:
+            broker.lpush("relay", *(wakeup("relay", number) for number in range(5)))
+            wait_until(lambda: broker.llen("relay") == 0, "all are taken")
+        assert running.stop() == 0
+    lines = ran(server)
+    assert (lines[0], lines[-1]) == ("start", "stop")
+    assert lines.index("close") < lines.index("relay d0.test")
+    assert count(server, "relay") == 5
+
+
+def test_relay_task_that_raises_harms_no_other(server: RedisServer) -> None:
+    """An exception in one wake-up is logged; the worker goes on."""
+    with worker("relay", server) as running, server.client(0) as broker:
+        broker.lpush("relay", RELAY_WAKEUP.replace(b"@DESTINATION@", b"raise.test"), wakeup("relay", 7))
+        wait_until(lambda: "relay d7.test" in ran(server), "the other one is served")
+        assert running.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(["-Q", "sign,relay"], "one worker has one role"), ([], "-Q: missing"), (["-Q", "other"], "no such role")],
+)
+def test_worker_without_exactly_one_role_is_refused(server: RedisServer, arguments: list[str], reason: str) -> None:
+    """One process is never both the holder of the keys and the one that talks to the Internet."""
+    environment = {
+        **os.environ,
+        "TEST_BROKER_URL": f"redis+socket://{server.socket}?virtual_host=0",
+        "TEST_SPOOL_URL": server.url,
+        "TEST_LEDGER_URL": f"unix://{server.socket}?db=5",
+    }
+    command = [sys.executable, "-m", "celery", "-A", "tests.servers.wakeup_app", "worker", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert reason in ended.stderr
+    assert ended.stderr.count("\n") == 1

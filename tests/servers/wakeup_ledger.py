@@ -1,0 +1,3 @@
+"""The name of the list in which tests/servers/wakeup_app.py writes down what ran."""
+
+LEDGER = "ran"
