@@ -125,6 +125,8 @@ def _parse_literal(text: str) -> Domain:
     if not text.endswith("]"):
         raise MalformedInput("malformed address literal")
     inner = text[1:-1]
+    if "%" in inner:  # a zone names a link of this very machine
+        raise MalformedInput("malformed address literal")
     try:
         # RFC 5321 section 4.1.3: an IPv6 literal carries the tag, an IPv4 literal carries none.
         if inner[:5].lower() == "ipv6:":

@@ -142,7 +142,7 @@ def test_worker_survives_a_reset_connection_and_runs_nothing_twice(server: Redis
     with worker(queue, server, TEST_BUSY_S="1.5") as running:
         with server.client(0) as broker:
             broker.lpush(queue, wakeup(queue, 1), wakeup(queue, 2))
-            wait_until(lambda: broker.llen(queue) == 0, "both are taken")
+            wait_until(lambda: count(server, "begin") == 2, "both have begun")
             broker.client_kill_filter(_type="normal", skipme=True)
         wait_until(running.listens, "the worker listens again", 30)
         wait_until(lambda: count(server, queue) == 2, "both are served")

@@ -70,6 +70,7 @@ def register(app: Celery) -> None:
 
     @app.task(name=SIGN_TASK)
     def sign() -> None:
+        note("begin")
         time.sleep(BUSY_S)
         note("sign")
 
@@ -85,6 +86,7 @@ def register(app: Celery) -> None:
         async def relay_async(destination: str) -> None:
             import asyncio  # noqa: PLC0415 - only this role needs it
 
+            note("begin")
             await asyncio.sleep(BUSY_S)
             if destination == "raise.test":
                 raise RuntimeError(destination)

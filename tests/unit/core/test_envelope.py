@@ -1,0 +1,68 @@
+"""Envelopes and queue-ids as they are written down."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptt.core.address import Address, Domain
+from ptt.core.envelope import (
+    QUEUE_ID_LENGTH,
+    Envelope,
+    format_envelope,
+    format_queue_id,
+    parse_envelope,
+    parse_queue_id,
+)
+from ptt.core.errors import MalformedInput
+
+addresses = st.builds(Address, st.text(min_size=1, max_size=20), st.just(Domain("example.test")))
+envelopes = st.builds(
+    Envelope,
+    user=st.text(max_size=20),
+    reverse_path=st.none() | addresses,
+    recipients=st.lists(addresses, min_size=1, max_size=5).map(tuple),
+    body=st.sampled_from(["7BIT", "8BITMIME"]),
+    smtputf8=st.booleans(),
+)
+
+
+@given(envelopes)
+def test_envelope_written_and_read_is_the_same(envelope: Envelope) -> None:
+    """What was sealed is what is read back."""
+    assert parse_envelope(format_envelope(envelope)) == envelope
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"user":"a","reverse_path":null,"recipients":[null],"body":"7BIT","smtputf8":false}',
+        b'{"user":"a","reverse_path":["x"],"recipients":[],"body":"7BIT","smtputf8":false}',
+        b'{"user":1,"reverse_path":null,"recipients":[],"body":"7BIT","smtputf8":false}',
+        b"\xff",
+    ],
+)
+def test_envelope_that_is_none_is_refused(data: bytes) -> None:
+    """Anything else in the spool is no envelope."""
+    with pytest.raises(MalformedInput):
+        parse_envelope(data)
+
+
+@given(st.integers(0, 2**44), st.integers(0, 2**44), st.integers(0, 2**55 - 1), st.integers(0, 2**55 - 1))
+def test_queue_ids_sort_by_time(earlier_ms: int, later_ms: int, one: int, other: int) -> None:
+    """A queue-id sorts as its time does, whatever its random part."""
+    earlier_ms, later_ms = sorted((earlier_ms, later_ms))
+    first, second = format_queue_id(earlier_ms, one), format_queue_id(later_ms, other)
+    assert len(first) == QUEUE_ID_LENGTH
+    assert first < second or earlier_ms == later_ms
+    assert parse_queue_id(f" {first.lower()} ") == first
+
+
+@pytest.mark.parametrize("text", ["", "ABC", "I" * QUEUE_ID_LENGTH, "../../../etc/passwd00", "0" * 21])
+def test_queue_id_that_is_none_is_refused(text: str) -> None:
+    """A queue-id becomes part of a key's name: nothing else may."""
+    with pytest.raises(MalformedInput):
+        parse_queue_id(text)
