@@ -1,185 +1,149 @@
-"""All settings, with meaning, unit, default and range; the only module that reads the environment and ptt.toml.
+"""Loads all settings; the only way to the environment and ptt.toml.
 
 Order: environment (``PTT_INGRESS__HOSTNAME``), then secrets by file (``PTT_REDIS__URL_FILE``,
-``$CREDENTIALS_DIRECTORY``), then ptt.toml, then the defaults here. Relative paths in ptt.toml start at its folder.
+``$CREDENTIALS_DIRECTORY``), then ptt.toml, then the defaults of the model. Relative paths in ptt.toml start at its
+folder. A wrong value or an unknown key anywhere is an error, and all errors are reported at once.
 """
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-Port = int
+from ptt.core.errors import ConfigError
+from ptt.settings_checks import explain, list_missing
+from ptt.settings_model import (
+    DnsUpdate,
+    Ingress,
+    Listen,
+    Log,
+    Queue,
+    Redis,
+    Relay,
+    Section,
+    Settings,
+    Signing,
+    Up,
+    Users,
+)
+from ptt.settings_sources import (
+    Kind,
+    Layer,
+    find_file,
+    get_environment,
+    read_credentials,
+    read_environment,
+    read_toml,
+)
+from ptt.settings_urls import redact_url
 
-
-class Section(BaseModel):
-    """A table of ptt.toml: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Redis(Section):
-    """Where the spool and the wake-ups live."""
-
-    url: str | None = None
-    """Spool: redis://, rediss:// or unix:// URL; embedded Valkey under `ptt up` when absent. Database 1 by default."""
-    broker_url: str | None = None
-    """Wake-ups; the same server, database 0, when absent."""
-    ca_file: Path | None = None
-    """PEM file of the authorities that may sign the server's certificate (rediss://); the system's when absent."""
-    certificate_file: Path | None = None
-    """PEM file of our client certificate for rediss://."""
-    key_file: Path | None = None
-    """PEM file of the key of that certificate."""
-    allow_unsafe: bool = False
-    """Start although the server may lose what it acknowledged. For experiments only."""
-
-
-class Listen(Section):
-    """One address that ingress listens on."""
-
-    address: IPvAnyAddress
-    """IP address."""
-    port: Port = Field(ge=0, le=65535)
-    """TCP port; 0 takes any free one."""
-    tls: Literal["implicit", "starttls"]
-    """TLS from the first byte (465), or after STARTTLS (587). Nothing is accepted in clear."""
-
-
-class Ingress(Section):
-    """The submission server."""
-
-    hostname: str = ""
-    """Our name in the banner, in Received and in Message-ID."""
-    listen: tuple[Listen, ...] = (
-        Listen(address="0.0.0.0", port=465, tls="implicit"),  # type: ignore[arg-type]  # noqa: S104
-        Listen(address="0.0.0.0", port=587, tls="starttls"),  # type: ignore[arg-type]  # noqa: S104
-    )
-    """Addresses to listen on."""
-    certificate_file: Path | None = None
-    """PEM file: our certificate and its chain."""
-    key_file: Path | None = None
-    """PEM file: the key of that certificate."""
-    max_message_bytes: int = Field(default=26_214_400, ge=65_536, le=1_073_741_824)
-    """Largest message, octets (RFC 1870)."""
-    max_recipients: int = Field(default=1000, ge=100, le=100_000)
-    """Most recipients of one message (RFC 5321 section 4.5.3.1.8 asks for 100 at least)."""
-    timeout_s: float = Field(default=300, ge=1, le=3600)
-    """How long a client may be silent, seconds (RFC 5321 section 4.5.3.2.7 asks for 300)."""
-    max_connections: int = Field(default=2000, ge=1, le=100_000)
-    """Most connections of one ingress process at once; one more hears 421."""
-    seal_key_file: Path | None = None
-    """32 random bytes in base64; the same file on ingress and sign hosts."""
+__all__ = [
+    "DnsUpdate",
+    "Ingress",
+    "Listen",
+    "Loaded",
+    "Log",
+    "Queue",
+    "Redis",
+    "Relay",
+    "Section",
+    "Settings",
+    "Signing",
+    "Up",
+    "Users",
+    "get_environment",
+    "list_fields",
+    "load_settings",
+    "load_with_origins",
+    "redact",
+    "redact_url",
+]
 
 
-class Users(Section):
-    """Who may log in."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Settings, and where each value that is no default came from, by dotted key."""
 
-    repository: str = ""
-    """Git repository: a path, or an https:// or ssh:// URL."""
-    branch: str = "main"
-    """Branch that counts."""
-    poll_s: float = Field(default=5, ge=0.1, le=3600)
-    """How often a new commit is looked for, seconds."""
+    settings: Settings
+    origins: Mapping[str, str]
+    file: Path | None
 
 
-class Signing(Section):
-    """DKIM."""
+def load_settings(config: Path | None = None, *, role: str | None = None) -> Settings:
+    """Load the settings of this process.
 
-    keys_dir: Path | None = None
-    """Folder of private keys: <domain>/<selector>.pem, mode 0600."""
-    processes: int = Field(default=0, ge=0, le=256)
-    """Signing processes in one worker; 0 means one per CPU."""
+    Args:
+        config: the file to read; else ``$PTT_CONFIG`` or the first of the usual places that exists, else none.
+        role: ``ingress``, ``sign``, ``relay`` or ``up``: what this role needs must be there and readable.
 
-
-class DnsUpdate(Section):
-    """The primary DNS server that takes our public keys (RFC 2136)."""
-
-    server: IPvAnyAddress | None = None
-    """IP address of the primary."""
-    port: Port = Field(default=53, ge=1, le=65535)
-    """TCP port of the primary."""
-    tsig_key_name: str = ""
-    """Name of the TSIG key (RFC 8945)."""
-    tsig_secret_file: Path | None = None
-    """File with the TSIG secret in base64."""
-    tsig_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
-    """TSIG algorithm."""
-    ttl_s: int = Field(default=3600, ge=1, le=604_800)
-    """TTL of a published key, seconds."""
-    check_port: Port = Field(default=53, ge=1, le=65535)
-    """Port of the authoritative servers that a published key is checked on."""
+    Raises:
+        ConfigError: one line for each problem, all at once.
+    """
+    return load_with_origins(config, role=role).settings
 
 
-class Relay(Section):
-    """Delivery to the Internet."""
-
-    hostname: str = ""
-    """Our name in EHLO; ingress.hostname when absent."""
-    resolvers: tuple[IPvAnyAddress, ...] = ()
-    """IP addresses of DNS resolvers; those of /etc/resolv.conf when absent."""
-    resolver_port: Port = Field(default=53, ge=1, le=65535)
-    """Port of the resolvers."""
-    smtp_port: Port = Field(default=25, ge=1, le=65535)
-    """Port of the MX hosts."""
-    allow_private_addresses: bool = False
-    """Deliver to MX hosts in loopback and private address ranges."""
-    ca_file: Path | None = None
-    """PEM file of trust anchors for verified TLS; the system's when absent."""
-    retry_schedule_s: tuple[float, ...] = Field(default=(900, 1800, 3600, 7200, 10800), min_length=1)
-    """Seconds to wait after the first, second, ... attempt; the last repeats; 20 % of jitter either way."""
-    max_age_s: float = Field(default=432_000, ge=1, le=2_592_000)
-    """How long a message is tried, seconds from its acceptance (RFC 5321 section 4.5.4.1: 4 to 5 days)."""
-    delay_notice_after_s: float = Field(default=14_400, ge=60, le=2_592_000)
-    """When the sender is told of a delay, seconds from acceptance."""
-    uncertain: Literal["retry", "hold"] = "retry"
-    """What to do when the final dot was sent and no reply came: retry (RFC 5321) or hold for a person."""
-    connections_per_host: int = Field(default=5, ge=1, le=1000)
-    """Most connections of one relay process to one MX host."""
-    messages_per_connection: int = Field(default=100, ge=1, le=100_000)
-    """Most messages on one connection."""
-    destinations: int = Field(default=300, ge=1, le=10_000)
-    """Most destinations that one relay process works on at once."""
-    timeout_scale: float = Field(default=1.0, gt=0, le=10)
-    """Factor on the SMTP timeouts of RFC 5321 section 4.5.3.2; below 1 for tests only."""
+def load_with_origins(config: Path | None = None, *, role: str | None = None) -> Loaded:
+    """Load the settings and say where they came from; see `load_settings`."""
+    environment = get_environment()
+    kinds = dict(_list_kinds())
+    file = find_file(config, environment)
+    from_file = read_toml(file, kinds) if file else Layer()
+    layers = (from_file, read_credentials(environment, kinds), read_environment(environment, kinds))
+    values = {key: value for layer in layers for key, value in layer.values.items()}
+    origins = {key: origin for layer in layers for key, origin in layer.origins.items()}
+    problems = [problem for layer in layers for problem in layer.problems]
+    source = str(file or "ptt.toml")
+    settings = Settings()
+    try:
+        settings = Settings.model_validate(_nest(values))
+    except ValidationError as error:
+        problems += explain(error, Settings, origins, source)
+    if role:
+        problems += list_missing(role, values, origins, source)
+    if problems:
+        raise ConfigError(*problems)
+    return Loaded(settings=settings, origins=origins, file=file)
 
 
-class Queue(Section):
-    """How workers share the spool."""
-
-    lease_s: float = Field(default=60, ge=2, le=3600)
-    """How long a worker owns what it claimed unless it renews, seconds: so long mail waits after a crash."""
-
-
-class Up(Section):
-    """The one-host mode: `ptt up`."""
-
-    data_dir: Path = Path("/var/lib/ptt/valkey")
-    """Folder of the embedded Valkey: its append-only file and, mode 0700, its socket."""
-    ingress_processes: int = Field(default=1, ge=1, le=64)
-    """Ingress processes."""
-    relay_processes: int = Field(default=1, ge=1, le=64)
-    """Relay processes."""
-    maxmemory_bytes: int = Field(default=0, ge=0)
-    """Memory limit of the embedded Valkey; 0 means half of the machine's."""
+def list_fields() -> Iterator[tuple[str, FieldInfo]]:
+    """List every key of ptt.toml, dotted, with what its model says of it."""
+    for section, table in Settings.model_fields.items():
+        assert isinstance(table.annotation, type)  # noqa: S101 - for the type checker: each section is a class
+        assert issubclass(table.annotation, Section)  # noqa: S101 - same
+        for name, field in table.annotation.model_fields.items():
+            yield f"{section}.{name}", field
 
 
-class Log(Section):
-    """What is logged."""
+def redact(settings: Settings) -> dict[str, dict[str, object]]:
+    """Give all effective values by section and key, in plain types, without passwords."""
+    tables: dict[str, dict[str, object]] = settings.model_dump(mode="json")
+    for section, key in (("redis", "url"), ("redis", "broker_url"), ("users", "repository")):
+        value = tables[section][key]
+        if isinstance(value, str) and "://" in value:
+            tables[section][key] = redact_url(value)
+    return tables
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level of the JSON lines on stderr."""
+
+def _list_kinds() -> Iterator[tuple[str, Kind]]:
+    for key, field in list_fields():
+        choices = {field.annotation, *get_args(field.annotation)}
+        if key == "users.repository":
+            yield key, "repository"
+        elif Path in choices:
+            yield key, "path"
+        else:
+            yield key, "json" if get_origin(field.annotation) is tuple else "text"
 
 
-class Settings(Section):
-    """The whole ptt.toml."""
-
-    redis: Redis = Redis()
-    ingress: Ingress = Ingress()
-    users: Users = Users()
-    signing: Signing = Signing()
-    dns_update: DnsUpdate = DnsUpdate()
-    relay: Relay = Relay()
-    queue: Queue = Queue()
-    up: Up = Up()
-    log: Log = Log()
+def _nest(values: Mapping[str, object]) -> dict[str, object]:
+    tables: dict[str, object] = {}
+    for dotted, value in values.items():
+        section, _, key = dotted.partition(".")
+        if not key:
+            tables[section] = value
+        elif isinstance(table := tables.setdefault(section, {}), dict):
+            table[key] = value
+    return tables

@@ -4,6 +4,7 @@
     ├── MalformedInput   (also ValueError)       bytes or text that a standard does not allow
     ├── Refused                                  a reply that the client gets word for word
     ├── Unavailable      (also ConnectionError)  Redis, DNS or Git cannot be asked now: try later
+    ├── UpdateRefused                            the primary DNS server does not take a record: trying again is no use
     ├── NoSuchDomain                             the DNS says that the name does not exist
     ├── NoUsableKey                              no active DKIM key for the domain: the message waits
     ├── LeaseLost                                another worker owns the entry: leave it alone
@@ -34,6 +35,10 @@ class Refused(PttError):  # noqa: N818 - the name says what happened
 
 class Unavailable(PttError, ConnectionError):  # noqa: N818 - the name says what happened
     """A server that ptt needs cannot be asked now; the text is for the log only."""
+
+
+class UpdateRefused(PttError):  # noqa: N818 - the name says what happened
+    """The primary DNS server does not take a record as things are; the text tells the operator why."""
 
 
 class NoSuchDomain(PttError):  # noqa: N818 - the name says what happened

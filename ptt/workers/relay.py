@@ -24,11 +24,11 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
         holds_uncertain=relay.uncertain == "hold",
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
     )
-    resolver = DnsResolver([str(server) for server in relay.resolvers], relay.resolver_port)
+    resolver = DnsResolver(nameservers=[str(server) for server in relay.resolvers], port=relay.resolver_port)
     courier = SmtpCourier(
-        resolver,
         CourierOptions(
             hostname=settings.ehlo_hostname,
+            resolver=resolver,
             smtp_port=relay.smtp_port,
             allow_private_addresses=relay.allow_private_addresses,
             connections_per_host=relay.connections_per_host,

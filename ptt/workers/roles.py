@@ -3,6 +3,7 @@
 A worker has exactly one role: ``-Q sign,relay`` in one process would put the private keys beside the Internet.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,13 @@ class RoleWorker(Worker):
             "quiet": True,
         }
         super().__init__(app, hostname, **options) if app else super().__init__(hostname=hostname, **options)
+
+    @override
+    def install_platform_tweaks(self, worker: Any) -> None:  # noqa: ANN401 - Celery's own signature
+        """Install Celery's signal handlers, but for SIGHUP: a reload must not restart the worker."""
+        super().install_platform_tweaks(worker)
+        # Keys are looked at anew by themselves; there is nothing else to reload in a worker.
+        signal.signal(signal.SIGHUP, lambda *_: maillog.emit("worker.reloaded"))
 
 
 class PttCelery(Celery):

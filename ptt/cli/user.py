@@ -1,0 +1,177 @@
+"""``ptt user``: who may log in. Each change is a commit in the users repository."""
+
+import json
+import secrets
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ptt.cli.exits import FAILED, NOT_FOUND, Exit
+from ptt.cli.passwords import read_new_password
+from ptt.core.errors import ConfigError
+from ptt.core.user import User, format_user, parse_login, replace_enabled, replace_password
+from ptt.settings import load_with_origins, redact_url
+from ptt.store.users_commit import commit_user, read_users
+from ptt.store.users_password import hash_password
+from ptt.store.users_transfer import Access
+
+GENERATED_BYTES = 18  # 144 bits, 24 characters
+
+_login = click.argument("login", callback=lambda _ctx, _param, value: parse_login(value))
+_output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+_password_stdin = click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+_generate = click.option("--generate", is_flag=True, help="Make up a password and print it.")
+
+
+@click.group()
+def user() -> None:
+    """Who may log in: add, disable, list and so on."""
+
+
+@user.command()
+@_login
+@click.option(
+    "--address",
+    "addresses",
+    multiple=True,
+    required=True,
+    help="What may stand in MAIL FROM and From; *@example.org for all of a domain. Can be repeated.",
+)
+@_password_stdin
+@_generate
+@click.pass_obj
+def add(
+    obj: dict[str, Path | None], login: str, addresses: tuple[str, ...], *, password_stdin: bool, generate: bool
+) -> None:
+    """Add a user who logs in as LOGIN.
+
+    Example: ptt user add alice --address alice@example.org --address '*@alerts.example.org'
+    """
+    access = _find_repository(obj)
+    password = _choose_password(password_stdin=password_stdin, generate=generate)
+
+    def make(text: str | None) -> str:
+        if text is not None:
+            raise Exit(f"user {login} exists already", FAILED)
+        return format_user(hash_password(password), addresses)
+
+    _commit(access, login, make, f"Add user {login}")
+    if generate:
+        click.echo(password.decode())
+
+
+@user.command(name="set-password")
+@_login
+@_password_stdin
+@_generate
+@click.pass_obj
+def set_password(obj: dict[str, Path | None], login: str, *, password_stdin: bool, generate: bool) -> None:
+    """Give LOGIN another password.
+
+    Example: ptt user set-password alice --generate
+    """
+    access = _find_repository(obj)
+    password = _choose_password(password_stdin=password_stdin, generate=generate)
+    encoded = hash_password(password)
+    _change(access, login, lambda text: replace_password(login, text, encoded), f"Set the password of {login}")
+    if generate:
+        click.echo(password.decode())
+
+
+@user.command()
+@_login
+@click.pass_obj
+def disable(obj: dict[str, Path | None], login: str) -> None:
+    """Let LOGIN in no more; addresses and password stay for `enable`."""
+    _change(_find_repository(obj), login, partial(replace_enabled, login, enabled=False), f"Disable user {login}")
+
+
+@user.command()
+@_login
+@click.pass_obj
+def enable(obj: dict[str, Path | None], login: str) -> None:
+    """Let LOGIN in again."""
+    _change(_find_repository(obj), login, partial(replace_enabled, login, enabled=True), f"Enable user {login}")
+
+
+@user.command(name="list")
+@_output
+@click.pass_obj
+def list_(obj: dict[str, Path | None], output: str) -> None:
+    """List all users.
+
+    Example: ptt user list -o json
+    """
+    users = [found for _, found in sorted(read_users(_find_repository(obj)).users.items())]
+    if output == "json":
+        click.echo(json.dumps([_describe(found) for found in users], indent=2))
+        return
+    width = max((len(found.login) for found in users), default=0)
+    for found in users:
+        state = "enabled" if found.enabled else "disabled"
+        click.echo(f"{found.login:{width}}  {state:8}  {' '.join(_list_patterns(found))}")
+
+
+@user.command()
+@_login
+@_output
+@click.pass_obj
+def show(obj: dict[str, Path | None], login: str, output: str) -> None:
+    """Show one user, without the password's hash."""
+    found = read_users(_find_repository(obj)).users.get(login)
+    if found is None:
+        raise Exit(f"there is no user {login}", NOT_FOUND)
+    row = _describe(found)
+    if output == "json":
+        click.echo(json.dumps(row, indent=2))
+        return
+    for name, value in row.items():
+        click.echo(f"{name}: {' '.join(value) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)}")
+
+
+def _find_repository(obj: dict[str, Path | None]) -> Access:
+    loaded = load_with_origins(obj["config"])
+    users = loaded.settings.users
+    if not users.repository:
+        raise ConfigError(f"{loaded.file or 'ptt.toml'}: users.repository: missing; `ptt init` makes one")
+    return Access(
+        repository=users.repository,
+        branch=users.branch,
+        ssh_key_file=users.ssh_key_file,
+        password_file=users.password_file,
+    )
+
+
+def _choose_password(*, password_stdin: bool, generate: bool) -> bytes:
+    if generate and password_stdin:
+        raise click.UsageError("--generate and --password-stdin exclude each other")
+    return secrets.token_urlsafe(GENERATED_BYTES).encode() if generate else read_new_password(from_stdin=password_stdin)
+
+
+def _change(access: Access, login: str, edit: Callable[[str], str], message: str) -> None:
+    def change(text: str | None) -> str:
+        if text is None:
+            raise Exit(f"there is no user {login}", NOT_FOUND)
+        return edit(text)
+
+    _commit(access, login, change, message)
+
+
+def _commit(access: Access, login: str, edit: Callable[[str | None], str], message: str) -> None:
+    commit = commit_user(access, login, edit, message)
+    click.echo(f"{message}: commit {commit} on {access.branch} of {redact_url(access.repository)}", err=True)
+
+
+def _describe(found: User) -> dict[str, object]:
+    return {
+        "login": found.login,
+        "enabled": found.enabled,
+        "addresses": _list_patterns(found),
+        "rate_per_hour": found.rate_per_hour,
+    }
+
+
+def _list_patterns(found: User) -> list[str]:
+    return sorted([*map(str, found.addresses), *(f"*@{domain}" for domain in found.domains)])

@@ -1,0 +1,222 @@
+"""The header of a submitted message: what is refused, what is added and what is taken out before it is spooled.
+
+What leaves must conform (RFC 6409 section 8), and the signer must never meet what it cannot sign, so every rule that
+it has is checked here, where the client still hears of it. Octets beyond ASCII in the header need SMTPUTF8 and must be
+UTF-8 (RFC 6532); in the body they are taken as they are. RFC 5322 section 3.6, RFC 5321 section 4.4, RFC 6409.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+from ptt.core.address import Address
+from ptt.core.envelope import QueueId
+from ptt.core.errors import MalformedInput, Refused
+from ptt.core.mailbox import parse_mailboxes
+from ptt.core.path import ToAscii
+from ptt.core.reply import Reply
+from ptt.core.signature import SINGLETONS
+
+MAX_HEADER_BYTES = 262_144
+"""A header is parsed field by field in every process on the way: 256 KiB of it take milliseconds, 25 MB would stall."""
+MAX_FIELDS = 2000
+MAX_RECEIVED = 100  # RFC 5321 section 6.3: a loop is assumed from 100 on
+
+HEADER_TOO_LARGE = Reply(552, "5.3.4", f"Header exceeds {MAX_HEADER_BYTES} octets or {MAX_FIELDS} fields")
+LOOP = Reply(554, "5.4.6", f"Mail loop: {MAX_RECEIVED} or more Received fields")
+FROM_NOT_OWNED = Reply(550, "5.7.1", "From: you may not send as this address")
+FROM_UNCLEAR = Reply(550, "5.7.1", "From: must be plain mailboxes that all mail programs read alike")
+SENDER_NOT_OWNED = Reply(550, "5.7.1", "Sender: you may not send as this address")
+
+# RFC 5322 section 2.2: name of printable ASCII but the colon, right before it; continuation lines start with a blank.
+_FIELD = re.compile(rb"([!-9;-~]++):([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n")
+_BLANK_LINE = re.compile(rb"\r\n[ \t]++\r\n")
+_DOMAIN_CHARACTERS = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+_REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
+"""RFC 5322 section 3.6.3 and RFC 6409 section 8; Return-Path is for the last server only (RFC 5321 section 4.4)."""
+_REPLACED_IF_EMPTY = frozenset({b"date", b"message-id"})
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A header field: ``name`` in lower case, ``value`` as it stands, ``raw`` with name and CRLF."""
+
+    name: bytes
+    value: bytes
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What this server knows and writes into the header."""
+
+    hostname: str
+    queue_id: QueueId
+    client_name: str
+    """What the client said in EHLO; any text."""
+    client_address: str
+    """IP address of the client."""
+    tls: str
+    """TLS version and cipher."""
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who submits, and how addresses are to be read."""
+
+    may_send_as: Callable[[Address], bool]
+    smtputf8: bool
+    to_ascii: ToAscii
+
+
+def prepare_content(content: bytes, author: Author, stamp: Stamp) -> bytes:
+    """Check a message and make it ready to be sent.
+
+    Args:
+        content: what DATA brought, without dot-stuffing; lines end with CRLF and no CR, LF or NUL stands elsewhere.
+        author: who submits it.
+        stamp: for the Received field, and for Date and Message-ID when they are missing.
+
+    Returns:
+        The message with Received on top, and Bcc and Return-Path removed.
+
+    Raises:
+        Refused: 550, 552 or 554.
+    """
+    fields, body_start = split_header(content)
+    check_fields(fields, author)
+    kept = [field for field in fields if not _is_removed(field)]
+    names = {field.name for field in kept}
+    added = [format_received(stamp, smtputf8=author.smtputf8)]
+    if b"date" not in names:
+        added.append(b"Date: %b\r\n" % format_datetime(stamp.received_at).encode())
+    if b"message-id" not in names:
+        added.append(f"Message-ID: <{stamp.queue_id}@{stamp.hostname}>\r\n".encode())
+    if len(kept) == len(fields) and content.startswith(b"\r\n", body_start):
+        return b"".join((*added, content))
+    # RFC 5322 section 2.1: the blank line may be missing if there is no body; with it all agree where the header ends.
+    body = memoryview(content)[body_start + 2 :]
+    return b"".join((*added, *(field.raw for field in kept), b"\r\n", body))
+
+
+def split_header(content: bytes) -> tuple[Sequence[Field], int]:
+    """Split off the header fields.
+
+    Returns:
+        The fields and the offset of the blank line, which is the length of the content if there is none.
+
+    Raises:
+        Refused: 552 if it is too large, 554 if a line is no field.
+    """
+    if content.startswith(b"\r\n"):
+        raise _malformed("no From field")
+    end = content.find(b"\r\n\r\n", 0, MAX_HEADER_BYTES)
+    header = content if end < 0 else content[: end + 2]
+    if len(header) > MAX_HEADER_BYTES:
+        raise Refused(HEADER_TOO_LARGE)
+    # Some parsers take a line of blanks for the end of the header, and so read other fields than we do.
+    if _BLANK_LINE.search(header):
+        raise _malformed("a line of blanks in the header")
+    fields: list[Field] = []
+    position = 0
+    while position < len(header):
+        match = _FIELD.match(header, position)
+        if match is None:
+            raise _malformed("a line of the header is no field")
+        fields.append(Field(match[1].lower(), match[2], match[0]))
+        position = match.end()
+        if len(fields) > MAX_FIELDS:
+            raise Refused(HEADER_TOO_LARGE)
+    return fields, len(header)
+
+
+def check_fields(fields: Sequence[Field], author: Author) -> None:
+    """Check how often fields occur and whose they are.
+
+    Raises:
+        Refused: 550 if From or Sender is not the author's, 554 if the header is malformed or the message loops.
+    """
+    singletons: dict[bytes, bytes] = {}
+    for field in fields:
+        if not field.raw.isascii():
+            _check_utf8(field, smtputf8=author.smtputf8)
+        if field.name in SINGLETONS and field.name not in _REMOVED:
+            # RFC 5322 section 3.6: one reader shows the first of two, another the last.
+            if field.name in singletons:
+                raise _malformed(f"more than one {field.name.decode()} field")
+            singletons[field.name] = field.value
+    # RFC 5321 section 6.3.
+    if sum(field.name == b"received" for field in fields) >= MAX_RECEIVED:
+        raise Refused(LOOP)
+    if b"from" not in singletons:
+        raise _malformed("no From field")
+    _check_owner(singletons[b"from"], singletons.get(b"sender"), author)
+
+
+def _check_utf8(field: Field, *, smtputf8: bool) -> None:
+    if not smtputf8:
+        raise _malformed("octets beyond ASCII in the header need SMTPUTF8 or encoded-words")
+    try:
+        field.raw.decode()
+    except UnicodeDecodeError as error:
+        raise _malformed("the header is not UTF-8") from error
+
+
+def _check_owner(from_value: bytes, sender_value: bytes | None, author: Author) -> None:
+    authors = _parse(from_value, author)
+    if not all(map(author.may_send_as, authors)):
+        raise Refused(FROM_NOT_OWNED)
+    # One signature speaks for one domain: without this rule the message would wait for a signer for ever.
+    if len({address.domain for address in authors}) > 1:
+        raise _malformed("the From field names more than one domain")
+    # RFC 5322 section 3.6.2: several authors need a Sender.
+    if len(authors) > 1 and sender_value is None:
+        raise _malformed("several mailboxes in From need a Sender field")
+    if sender_value is not None:
+        senders = _parse(sender_value, author)
+        if len(senders) > 1:
+            raise _malformed("Sender must be one mailbox")
+        if not author.may_send_as(senders[0]):
+            raise Refused(SENDER_NOT_OWNED)
+
+
+def _parse(value: bytes, author: Author) -> Sequence[Address]:
+    # Unfolding removes the CRLF alone (RFC 5322 section 2.2.3).
+    text = value.replace(b"\r\n", b"").decode()
+    try:
+        return parse_mailboxes(text, smtputf8=author.smtputf8, to_ascii=author.to_ascii)
+    except MalformedInput as error:
+        raise Refused(FROM_UNCLEAR) from error
+
+
+def _is_removed(field: Field) -> bool:
+    return field.name in _REMOVED or (field.name in _REPLACED_IF_EMPTY and not field.value.strip())
+
+
+def _malformed(reason: str) -> Refused:
+    return Refused(Reply(554, "5.6.0", f"Malformed message: {reason}"))
+
+
+def format_received(stamp: Stamp, *, smtputf8: bool) -> bytes:
+    """Write our Received field (RFC 5321 section 4.4), folded at 78 columns unless one word is longer."""
+    # The client chose its name: in a structured field nothing but the characters of a domain or literal may stand.
+    name = _DOMAIN_CHARACTERS.sub("?", stamp.client_name)
+    # RFC 3848 and RFC 6531 section 4.3: with TLS and AUTH.
+    protocol = "UTF8SMTPSA" if smtputf8 else "ESMTPSA"
+    tls = stamp.tls.replace(" ", " cipher ")
+    lines = (
+        f"Received: from {name} ({format_literal(stamp.client_address)})",
+        f"by {stamp.hostname}",
+        f"with {protocol} id {stamp.queue_id}",
+        f"(using {tls});",
+        format_datetime(stamp.received_at),
+    )
+    return "\r\n\t".join(lines).encode() + b"\r\n"
+
+
+def format_literal(ip_address: str) -> str:
+    """Write an IP address as an address literal (RFC 5321 section 4.1.3)."""
+    return f"[IPv6:{ip_address}]" if ":" in ip_address else f"[{ip_address}]"

@@ -1,0 +1,120 @@
+"""From content and envelope to a sealed submission in the spool, and the reply that takes responsibility for it.
+
+RFC 5321 section 4.2.5: after the 250 the message is ours; so it is said only when the spool has it on disk.
+"""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ptt import maillog
+from ptt.core.address import Domain
+from ptt.core.envelope import Envelope, QueueId, Submission, format_envelope, format_queue_id
+from ptt.core.errors import Unavailable
+from ptt.core.headers import Author, Stamp, prepare_content
+from ptt.core.ports import Spool
+from ptt.core.reply import Reply
+from ptt.core.seal import compute_seal
+from ptt.ingress import replies
+from ptt.ingress.names import to_ascii
+from ptt.ingress.steps import Transaction
+
+THREAD_BYTES = 1_048_576
+"""Larger content is checked and hashed in a thread: 25 MB would stop all other sessions for a tenth of a second."""
+_RANDOM_BITS = 55
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who submits."""
+
+    name: str
+    """What it said in EHLO."""
+    address: str
+    tls: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptor:
+    """Takes responsibility for messages."""
+
+    hostname: Domain
+    seal_key: bytes
+    spool: Spool
+
+    async def accept(self, content: bytes, transaction: Transaction, client: Client) -> Reply:
+        """Check, complete, seal and spool one message.
+
+        Args:
+            content: as `ptt.core.headers.prepare_content` wants it.
+            transaction: envelope and user.
+            client: for Received and the log.
+
+        Returns:
+            250, or 451 when the spool is away.
+
+        Raises:
+            Refused: by a rule for messages, or by the spool.
+        """
+        now = time.time()
+        queue_id = format_queue_id(int(now * 1000), secrets.randbits(_RANDOM_BITS))
+        maillog.queue_id_var.set(queue_id)
+        stamp = Stamp(
+            hostname=self.hostname,
+            queue_id=queue_id,
+            client_name=client.name,
+            client_address=client.address,
+            tls=client.tls,
+            received_at=datetime.fromtimestamp(int(now), UTC),
+        )
+        if len(content) > THREAD_BYTES:
+            submission = await asyncio.to_thread(self._prepare, content, transaction, stamp)
+        else:
+            submission = self._prepare(content, transaction, stamp)
+        try:
+            await self.spool.submit(submission)
+        except Unavailable as error:
+            maillog.emit("spool.unavailable", logging.ERROR, reason=str(error))
+            return replies.UNAVAILABLE
+        _emit_accepted(submission, transaction, client)
+        return Reply(250, "2.0.0", f"queued as {queue_id}")
+
+    def _prepare(self, content: bytes, transaction: Transaction, stamp: Stamp) -> Submission:
+        mail, user = transaction.mail, transaction.user
+        author = Author(may_send_as=user.may_send_as, smtputf8=mail.smtputf8, to_ascii=to_ascii)
+        content = prepare_content(content, author, stamp)
+        envelope = Envelope(
+            user=user.login,
+            reverse_path=mail.reverse_path,
+            recipients=tuple(transaction.recipients),
+            # RFC 6152 section 2: what counts is what the message is, whatever the client called it.
+            body="7BIT" if content.isascii() else "8BITMIME",
+            smtputf8=mail.smtputf8,
+        )
+        return self._seal(stamp.queue_id, format_envelope(envelope), content)
+
+    def _seal(self, queue_id: QueueId, envelope_json: bytes, content: bytes) -> Submission:
+        digest = hashlib.sha256(content).digest()
+        return Submission(
+            queue_id=queue_id,
+            envelope_json=envelope_json,
+            content=content,
+            content_sha256=digest,
+            seal=compute_seal(self.seal_key, queue_id, envelope_json, digest),
+        )
+
+
+def _emit_accepted(submission: Submission, transaction: Transaction, client: Client) -> None:
+    maillog.emit(
+        "message.accepted",
+        user=transaction.user.login,
+        reverse_path=str(transaction.mail.reverse_path or "<>"),
+        recipients=len(transaction.recipients),
+        size_bytes=len(submission.content),
+        client_address=client.address,
+        tls=client.tls,
+    )

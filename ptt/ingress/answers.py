@@ -1,0 +1,150 @@
+"""The answer to each command, given what the session has agreed on so far; waits for nothing.
+
+RFC 5321 section 4.1.1; RFC 3207 section 4.2 (STARTTLS), RFC 4954 section 4 (AUTH), RFC 1870 section 6.1 (SIZE),
+RFC 6409 section 6.1 (who may send as whom).
+"""
+
+import re
+from dataclasses import dataclass
+
+from ptt.core.address import Domain
+from ptt.core.errors import Refused
+from ptt.core.path import parse_mail, parse_rcpt
+from ptt.core.ports import Users
+from ptt.ingress import replies
+from ptt.ingress.data import TOO_LARGE
+from ptt.ingress.names import is_client_name, to_ascii
+from ptt.ingress.sasl import MECHANISMS
+from ptt.ingress.steps import Answer, Authenticate, Greet, ReceiveContent, SkipContent, StartTls, Transaction
+
+MAX_SKIPPED = 2**31  # octets of a BDAT chunk that are thrown away; RFC 3030 knows no limit, our patience has one
+_CHUNK_SIZE = re.compile(r"[0-9]{1,20}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What this server allows; equal for all sessions."""
+
+    hostname: Domain
+    max_message_bytes: int
+    max_recipients: int
+
+
+@dataclass(slots=True)
+class State:
+    """What the session has agreed on; ``tls`` names TLS version and cipher and is empty in clear."""
+
+    policy: Policy
+    users: Users
+    tls: str
+    client_name: str = ""
+    is_extended: bool = False
+    """Whether the client said EHLO, not HELO."""
+    login: str = ""
+    transaction: Transaction | None = None
+
+
+def answer_ehlo(state: State, argument: str) -> Answer:
+    """List the extensions."""
+    _introduce(state, argument)
+    state.is_extended = True
+    extensions = ("PIPELINING", f"SIZE {state.policy.max_message_bytes}", "8BITMIME", "SMTPUTF8")
+    # RFC 3207 section 4.2: no STARTTLS inside TLS. RFC 4954 section 4: no AUTH where the password could be read.
+    offer = f"AUTH {' '.join(MECHANISMS)}" if state.tls else "STARTTLS"
+    return Greet((state.policy.hostname, *extensions, offer, "ENHANCEDSTATUSCODES"))
+
+
+def answer_helo(state: State, argument: str) -> Answer:
+    """Greet a client that knows no extensions; without them it cannot log in."""
+    _introduce(state, argument)
+    state.is_extended = False
+    return Greet((state.policy.hostname,))
+
+
+def answer_starttls(state: State, _argument: str) -> Answer:
+    """Start TLS, once."""
+    if state.tls:
+        raise Refused(replies.TLS_ALREADY)
+    return StartTls()
+
+
+def answer_auth(state: State, argument: str) -> Answer:
+    """Start a SASL exchange."""
+    if not state.is_extended:
+        raise Refused(replies.EHLO_FIRST)
+    # RFC 4954 section 4: once per session; so never within a transaction, which needs a login.
+    if state.login:
+        raise Refused(replies.LOGGED_IN_ALREADY)
+    mechanism, _, initial = argument.partition(" ")
+    if not mechanism:
+        raise Refused(replies.NEEDS_ARGUMENT)
+    if mechanism.upper() not in MECHANISMS:
+        raise Refused(replies.UNKNOWN_MECHANISM)
+    return Authenticate(mechanism.upper(), initial or None)
+
+
+def answer_mail(state: State, argument: str) -> Answer:
+    """Begin a transaction for a reverse-path that the user owns."""
+    if state.transaction is not None:
+        raise Refused(replies.NESTED_MAIL)
+    mail = parse_mail(argument, to_ascii)
+    if mail.size_bytes > state.policy.max_message_bytes:
+        raise Refused(TOO_LARGE)
+    # A push to the users repository takes effect in the middle of a session.
+    user = state.users.get_user(state.login)
+    if user is None:
+        raise Refused(replies.USER_GONE)
+    # RFC 6409 section 6.1. The null reverse-path is anybody's; From must be owned all the same.
+    if mail.reverse_path is not None and not user.may_send_as(mail.reverse_path):
+        raise Refused(replies.SENDER_NOT_OWNED)
+    state.transaction = Transaction(user, mail)
+    return replies.SENDER_OK
+
+
+def answer_rcpt(state: State, argument: str) -> Answer:
+    """Add a recipient."""
+    transaction, policy = state.transaction, state.policy
+    if transaction is None:
+        raise Refused(replies.MAIL_FIRST)
+    recipient = parse_rcpt(argument, smtputf8=transaction.mail.smtputf8, own_domain=policy.hostname, to_ascii=to_ascii)
+    # RFC 5321 section 4.5.3.1.10: the first one over the limit hears 452, and those before it stay.
+    if recipient not in transaction.recipients and len(transaction.recipients) >= policy.max_recipients:
+        raise Refused(replies.TOO_MANY_RECIPIENTS)
+    transaction.recipients[recipient] = None
+    return replies.RECIPIENT_OK
+
+
+def answer_data(state: State, _argument: str) -> Answer:
+    """Hand over the transaction."""
+    transaction = state.transaction
+    if transaction is None:
+        raise Refused(replies.MAIL_FIRST)
+    if not transaction.recipients:
+        raise Refused(replies.RCPT_FIRST)
+    state.transaction = None
+    return ReceiveContent(transaction)
+
+
+def answer_bdat(_state: State, argument: str) -> Answer:
+    """Refuse CHUNKING (RFC 3030), which is not offered."""
+    # The threat: the octets of the chunk, sent along with the command, are read as commands.
+    size = _CHUNK_SIZE.match(argument)
+    return SkipContent(replies.NOT_IMPLEMENTED, min(int(size[0]), MAX_SKIPPED)) if size else replies.NOT_IMPLEMENTED
+
+
+def answer_rset(state: State, _argument: str) -> Answer:
+    """Give up the transaction."""
+    state.transaction = None
+    return replies.OK
+
+
+def answer_vrfy(_state: State, argument: str) -> Answer:
+    """Say the same for every address, so that nothing can be learned (RFC 5321 section 7.3)."""
+    return replies.CANNOT_VERIFY if argument else replies.NEEDS_ARGUMENT
+
+
+def _introduce(state: State, argument: str) -> None:
+    if not is_client_name(argument):
+        raise Refused(replies.BAD_CLIENT_NAME)
+    state.transaction = None  # RFC 5321 section 4.1.4
+    state.client_name = argument

@@ -1,0 +1,120 @@
+"""Reads the content that DATA brings: octets in, content or a refusal out; knows no socket.
+
+The content ends at CRLF.CRLF and nowhere else. Whatever is wrong with it is said at that end, so that no octet of a
+message can ever be taken for a command. RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2; RFC 5322 section 2.1.1.
+"""
+
+from ptt.core.errors import Refused
+from ptt.core.reply import Reply
+
+MAX_LINE = 998  # octets without CRLF; RFC 5322 section 2.1.1
+
+TOO_LARGE = Reply(552, "5.3.4", "Message exceeds the size limit")
+BARE_LINE_END = Reply(554, "5.6.0", "Malformed message: bare CR or bare LF; lines end with CRLF")
+NUL_OCTET = Reply(554, "5.6.0", "Malformed message: NUL octet")
+LINE_TOO_LONG = Reply(554, "5.6.0", f"Malformed message: a line is too long, {MAX_LINE} octets are the limit")
+
+_CRLF = b"\r\n"
+_END = b"\r\n.\r\n"
+
+
+class DataReader:
+    """Reads one message: `feed` until it gives something back, then `finish`.
+
+    ``held_bytes`` tells how much memory the content takes so far.
+    """
+
+    __slots__ = ("_limit", "_max_message_bytes", "_octets", "_refusal")
+
+    def __init__(self, max_message_bytes: int) -> None:
+        """Start right after the 354.
+
+        Args:
+            max_message_bytes: the largest content that is kept; more is read and thrown away.
+        """
+        # The CRLF of the DATA command is the first half of the end of an empty message (RFC 5321 section 4.1.1.4).
+        self._octets = bytearray(_CRLF)
+        self._max_message_bytes = max_message_bytes
+        # Dot-stuffing makes a message of lines with a dot each longer by a third at most.
+        self._limit = max_message_bytes * 4 // 3 + len(_CRLF)
+        self._refusal: Reply | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Tell how many octets are kept."""
+        return len(self._octets)
+
+    def refuse(self, reply: Reply) -> None:
+        """Throw the content away, now and to come; `finish` will say why."""
+        self._refusal = self._refusal or reply
+        del self._octets[: 1 - len(_END)]
+
+    def feed(self, octets: bytes | bytearray) -> bytes | None:
+        """Take what has arrived.
+
+        Returns:
+            What came after the end of the content, maybe nothing; None as long as the end has not been seen.
+        """
+        start = max(0, len(self._octets) - len(_END) + 1)
+        self._octets += octets
+        end = self._octets.find(_END, start)
+        if end >= 0:
+            rest = bytes(memoryview(self._octets)[end + len(_END) :])
+            del self._octets[end + len(_CRLF) :]
+            return rest
+        # The threat: a client that sends for ever. What follows is searched for the end and not kept.
+        if len(self._octets) > self._limit:
+            self.refuse(TOO_LARGE)
+        elif self._refusal:
+            self.refuse(self._refusal)
+        return None
+
+    def finish(self) -> bytes:
+        """Check the content and take out the dot-stuffing.
+
+        Returns:
+            RFC 5322 message with CRLF, empty or ending with CRLF.
+
+        Raises:
+            Refused: 552 or 554, or what `refuse` was told.
+        """
+        if self._refusal:
+            raise Refused(self._refusal)
+        octets = self._octets
+        # RFC 5321 section 4.5.2: one dot is taken away from each line that begins with one.
+        if octets.find(b"\r\n.") >= 0:
+            octets = octets.replace(b"\r\n.", _CRLF)
+        content = bytes(memoryview(octets)[len(_CRLF) :])
+        if len(content) > self._max_message_bytes:
+            raise Refused(TOO_LARGE)
+        check_octets(content)
+        return content
+
+
+def check_octets(content: bytes) -> None:
+    """Check what RFC 5322 forbids anywhere in a message.
+
+    Raises:
+        Refused: 554 for NUL (section 2.2), CR or LF alone (section 2.3), a line over 998 octets (section 2.1.1).
+    """
+    if b"\x00" in content:
+        raise Refused(NUL_OCTET)
+    line_ends = content.count(_CRLF)
+    # The threat: a server behind us that takes a bare LF for a line end reads another message, or two (smuggling).
+    if content.count(b"\r") != line_ends or content.count(b"\n") != line_ends:
+        raise Refused(BARE_LINE_END)
+    if has_long_line(content):
+        raise Refused(LINE_TOO_LONG)
+
+
+def has_long_line(content: bytes) -> bool:
+    """Tell whether a line has more than MAX_LINE octets; looks for the last line end in each window, so in leaps."""
+    window = MAX_LINE + len(_CRLF)
+    position = 0
+    while len(content) - position > window:
+        line_end = content.rfind(_CRLF, position, position + window)
+        if line_end < 0:
+            return True
+        position = line_end + len(_CRLF)
+    # What is left is at most one window: too long only as one line without its end in the window.
+    return len(content) - position > MAX_LINE and content.find(_CRLF, position, position + window) < 0

@@ -1,0 +1,174 @@
+"""One session: reads a command, has it answered, and takes the steps that need the connection.
+
+RFC 5321 section 3; RFC 2920 section 3.1 (DATA ends a group of commands); RFC 4954; RFC 3207.
+"""
+
+import logging
+import ssl
+from dataclasses import dataclass
+from typing import assert_never
+
+from ptt import maillog
+from ptt.core.errors import Refused
+from ptt.core.ports import Users
+from ptt.core.reply import Reply
+from ptt.ingress import replies
+from ptt.ingress.acceptance import Acceptor, Client
+from ptt.ingress.answers import Policy
+from ptt.ingress.budget import Budget, Share
+from ptt.ingress.connection import Connection, Dismissed
+from ptt.ingress.data import DataReader
+from ptt.ingress.dialogue import Dialogue
+from ptt.ingress.login import log_in
+from ptt.ingress.sasl import INVALID_CREDENTIALS
+from ptt.ingress.steps import (
+    Answer,
+    Authenticate,
+    Close,
+    Greet,
+    ReceiveContent,
+    SkipContent,
+    StartTls,
+    Transaction,
+)
+
+MIN_CONTENT_RATE = 10
+"""Octets of content a second, on average over the timeout: one octet before each timeout would hold us for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What all sessions share."""
+
+    policy: Policy
+    users: Users
+    acceptor: Acceptor
+    budget: Budget
+    tls_context: ssl.SSLContext
+    timeout_s: float
+
+
+class Session:
+    """One client's visit."""
+
+    def __init__(self, house: House, connection: Connection) -> None:
+        """Meet a client that has just connected."""
+        self._house = house
+        self._connection = connection
+        self._dialogue = Dialogue(house.policy, house.users, connection.tls)
+
+    async def run(self) -> None:
+        """Greet, and serve commands until one of them is the last.
+
+        Raises:
+            Dismissed: the connection must end with a last reply.
+            OSError: the client is gone.
+        """
+        self._say(Reply(220, "", f"{self._house.policy.hostname} ESMTP ptt"))
+        while await self._serve(await self._connection.read_line()):
+            pass
+
+    def _say(self, reply: Reply) -> None:
+        self._connection.say(replies.format_reply(reply))
+
+    async def _serve(self, line: bytes) -> bool:
+        """Answer one command; False if it was the last."""
+        # RFC 2920 section 3.1: DATA is the last of a group. The threat: who sends on before the reply does not know
+        # whether it will be content or commands, so neither do we.
+        if len(self._connection.inbox) and line[:5].upper().rstrip() == b"DATA":
+            raise Dismissed(replies.CONTENT_BEFORE_REPLY)
+        try:
+            answer = self._dialogue.answer(line)
+            # Who tries to send in another's name leaves a trace.
+            if answer is replies.SENDER_NOT_OWNED or answer is replies.USER_GONE:
+                self._emit_refused(answer)
+            return await self._take(answer)
+        except (Dismissed, OSError):
+            raise
+        except Exception:  # noqa: BLE001 - session top: the client hears nothing of the cause, the log hears all
+            maillog.emit("command.failed", logging.ERROR, exc_info=True, client_address=self._connection.peer_address)
+            self._dialogue.reset()
+            self._say(replies.UNAVAILABLE)
+        finally:
+            maillog.queue_id_var.set("")
+        return True
+
+    async def _take(self, answer: Answer) -> bool:
+        match answer:
+            case Reply():
+                self._say(answer)
+            case Greet():
+                self._connection.say(replies.format_lines(250, answer.lines))
+            case StartTls():
+                await self._connection.start_tls(self._house.tls_context)
+                self._dialogue = Dialogue(self._house.policy, self._house.users, self._connection.tls)
+            case Authenticate():
+                return await self._take(await self._log_in(answer))
+            case ReceiveContent():
+                self._say(await self._receive_message(answer.transaction))
+            case SkipContent():
+                self._say(answer.reply)
+                self._connection.inbox.skip(answer.size_bytes)
+            case Close():
+                self._say(answer.reply)
+                return False
+            case _:
+                assert_never(answer)
+        return True
+
+    async def _log_in(self, step: Authenticate) -> Answer:
+        reply, login = await log_in(step, self._ask, self._house.users, self._connection.peer_address)
+        if login:
+            self._dialogue.complete_login(login)
+            self._connection.stop_login_clock()
+            return reply
+        return self._dialogue.count_failure(reply) if reply == INVALID_CREDENTIALS else reply
+
+    async def _ask(self, line: bytes) -> bytes:
+        self._connection.say(line + b"\r\n")
+        return await self._connection.read_line()
+
+    async def _receive_message(self, transaction: Transaction) -> Reply:
+        self._say(replies.SEND_CONTENT)
+        connection = self._connection
+        client = Client(name=self._dialogue.client_name, address=connection.peer_address, tls=connection.tls)
+        try:
+            with self._house.budget.open_share() as share:
+                content = await self._receive_content(share)
+                reply = await self._house.acceptor.accept(content, transaction, client)
+        except Refused as refusal:
+            self._emit_refused(refusal.reply)
+            return refusal.reply
+        if reply.is_success:
+            self._dialogue.complete_mail()
+        return reply
+
+    def _emit_refused(self, reply: Reply) -> None:
+        maillog.emit(
+            "message.refused",
+            logging.WARNING,
+            user=self._dialogue.login,
+            client_address=self._connection.peer_address,
+            reply_code=reply.code,
+            enhanced_status=reply.enhanced_status,
+            reason=reply.text,
+        )
+
+    async def _receive_content(self, share: Share) -> bytes:
+        connection = self._connection
+        reader = DataReader(self._house.policy.max_message_bytes)
+        progress_bytes = max(1, int(MIN_CONTENT_RATE * self._house.timeout_s))
+        missing_bytes = 0
+        while True:
+            octets = connection.inbox.take_all()
+            missing_bytes -= len(octets)
+            if missing_bytes <= 0:
+                missing_bytes = progress_bytes
+                connection.restart_clock()
+            rest = reader.feed(octets)
+            if rest is not None:
+                connection.inbox.feed(rest)
+                return reader.finish()
+            if not share.hold(reader.held_bytes):
+                reader.refuse(replies.NO_MEMORY)
+            await connection.receive()

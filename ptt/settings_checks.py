@@ -1,0 +1,141 @@
+"""What is wrong with settings, as lines ``file: key: reason``: refused values, and what a role needs and lacks.
+
+Works on plain keys and values, so that all is reported at once, also beside values that are refused.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from ptt.settings_sources import FILE_SUFFIX, format_variable, suggest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_REDIS_FILES = ("redis.ca_file", "redis.certificate_file", "redis.key_file")
+
+NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ingress": (
+            "redis.url",
+            "ingress.hostname",
+            "ingress.certificate_file",
+            "ingress.key_file",
+            "ingress.seal_key_file",
+            "users.repository",
+        ),
+        "sign": ("redis.url", "ingress.seal_key_file", "signing.keys_dir"),
+        "relay": ("redis.url", "relay.hostname"),
+    }
+)
+"""Keys that a role cannot start without."""
+
+READS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "ingress": (
+            *_REDIS_FILES,
+            "ingress.certificate_file",
+            "ingress.key_file",
+            "ingress.seal_key_file",
+            "users.ssh_key_file",
+            "users.password_file",
+        ),
+        "sign": (*_REDIS_FILES, "ingress.seal_key_file", "signing.keys_dir", "dns_update.tsig_secret_file"),
+        "relay": (*_REDIS_FILES, "relay.ca_file"),
+    }
+)
+"""Files and folders that a role reads if they are set."""
+
+FALLBACKS: Mapping[str, str] = MappingProxyType({"relay.hostname": "ingress.hostname"})
+ONE_HOST = "up"
+"""The role that is all the others at once, and starts its own Redis server when none is named."""
+_SECRETS = ("url", "repository")
+"""Parts of keys whose values may hold a password and are not shown."""
+
+
+def list_missing(role: str, values: Mapping[str, object], origins: Mapping[str, str], source: str) -> list[str]:
+    """List what the role needs and lacks, and what it cannot read.
+
+    Args:
+        role: a key of `NEEDS`, or ``up``.
+        values: what is set, by dotted key.
+        origins: where each value came from.
+        source: the file to name for a key that is set nowhere.
+    """
+    roles = tuple(NEEDS) if role == ONE_HOST else (role,)
+    needed = dict.fromkeys(key for name in roles for key in NEEDS[name])
+    if role == ONE_HOST:
+        del needed["redis.url"]
+    problems = [
+        f"{source}: {key}: missing; `{role}` needs it"
+        for key in needed
+        if not values.get(key) and not values.get(FALLBACKS.get(key, ""))
+    ]
+    for key in dict.fromkeys(key for name in roles for key in READS[name]):
+        value = values.get(key)
+        if isinstance(value, str) and value and (reason := _try_to_read(key, Path(value))):
+            problems.append(f"{_place(key, origins[key])}: cannot be read: {reason}")
+    return problems
+
+
+def explain(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], source: str) -> list[str]:
+    """Give one line for each value that pydantic refused."""
+    return list(dict.fromkeys(_explain_one(detail, model, origins, source) for detail in error.errors()))
+
+
+def _explain_one(detail: "ErrorDetails", model: type[BaseModel], origins: Mapping[str, str], source: str) -> str:
+    location = detail["loc"]
+    dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    key = ".".join(str(part) for part in location[:2])
+    place = _place(dotted, origins.get(key, source))
+    if detail["type"] == "extra_forbidden":
+        return f"{place}: unknown key{suggest(str(location[-1]), _list_names(model, location[:-1]))}"
+    if detail["type"] == "missing":
+        return f"{place}: missing"
+    reason = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    value = detail["input"]
+    if isinstance(value, str | int | float) and not any(part in dotted for part in _SECRETS):
+        reason += f", not {value!r}"
+    return f"{place}: {reason}"
+
+
+def _place(key: str, origin: str) -> str:
+    # The name of a variable says its key already.
+    own = f"environment: {format_variable(key)}"
+    return origin if origin in {own, own + FILE_SUFFIX} else f"{origin}: {key}"
+
+
+def _list_names(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """List the keys of the table at this place."""
+    for part in location:
+        if isinstance(part, str):
+            field = model.model_fields.get(part)
+            inner = next(_find_models(field.annotation), None) if field else None
+            if inner is None:
+                return []
+            model = inner
+    return list(model.model_fields)
+
+
+def _find_models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _find_models(argument)
+
+
+def _try_to_read(key: str, path: Path) -> str:
+    """Give the reason why a file or folder cannot be read, or nothing."""
+    try:
+        # Without O_NONBLOCK a pipe that nobody writes to would hold the start up for ever.
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        is_folder = path.is_dir()
+    except OSError as error:
+        return error.strerror or str(error)
+    if is_folder != key.endswith("_dir"):
+        return "is a folder" if is_folder else "is no folder"
+    return ""

@@ -1,0 +1,250 @@
+"""What can be set, with meaning, unit, default and range: the sections and keys of ptt.toml.
+
+The docstrings here are the reference: `ptt init` writes them into ptt.toml and `ptt config show` prints them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ptt.core.address import parse_domain
+from ptt.core.repository import check_repository
+from ptt.settings_urls import check_redis_url, name_database, name_server, put_database
+
+Port = int
+SPOOL_DATABASE = 1
+BROKER_DATABASE = 0
+
+RedisUrl = Annotated[str, AfterValidator(check_redis_url)]
+Hostname = Annotated[str, AfterValidator(lambda name: parse_domain(name) if name else "")]
+Repository = Annotated[str, AfterValidator(check_repository)]
+
+
+class Section(BaseModel):
+    """A table of ptt.toml: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Redis(Section):
+    """Where the spool and the wake-ups live."""
+
+    url: RedisUrl | None = None
+    """Spool: redis://, rediss:// or unix:// URL; embedded Valkey under `ptt up` when absent. Database 1 by default."""
+    broker_url: RedisUrl | None = None
+    """Wake-ups; the same server, database 0, when absent."""
+    ca_file: Path | None = None
+    """PEM file of the authorities that may sign the server's certificate (rediss://); the system's when absent."""
+    certificate_file: Path | None = None
+    """PEM file of our client certificate for rediss://."""
+    key_file: Path | None = None
+    """PEM file of the key of that certificate."""
+    allow_unsafe: bool = False
+    """Start although the server may lose what it acknowledged. For experiments only."""
+
+    @field_validator("broker_url")
+    @classmethod
+    def _check_same_server(cls, broker_url: str | None, info: ValidationInfo) -> str | None:
+        url = info.data.get("url")
+        # One script spools a message and pushes its wake-up: that works within one server only.
+        if broker_url and "url" in info.data and (url is None or name_server(url) != name_server(broker_url)):
+            raise ValueError("must be on the same server as redis.url")
+        return broker_url
+
+    @model_validator(mode="after")
+    def _check_databases(self) -> Self:
+        spool = int(name_database(self.url or "") or SPOOL_DATABASE)
+        # The threat: the wake-ups' database may be flushed at any time, and then the mail goes with it.
+        if spool == int(name_database(self.broker_url or "") or BROKER_DATABASE):
+            raise ValueError(f"spool and wake-ups must not share database {spool}; set another one in redis.url")
+        return self
+
+
+class Listen(Section):
+    """One address that ingress listens on."""
+
+    address: IPvAnyAddress
+    """IP address."""
+    port: Port = Field(ge=0, le=65535)
+    """TCP port; 0 takes any free one."""
+    tls: Literal["implicit", "starttls"]
+    """TLS from the first byte (465), or after STARTTLS (587). Nothing is accepted in clear."""
+
+
+class Ingress(Section):
+    """The submission server."""
+
+    hostname: Hostname = ""
+    """Our name in the banner, in Received and in Message-ID."""
+    listen: tuple[Listen, ...] = (
+        Listen(address="0.0.0.0", port=465, tls="implicit"),  # type: ignore[arg-type]  # noqa: S104
+        Listen(address="0.0.0.0", port=587, tls="starttls"),  # type: ignore[arg-type]  # noqa: S104
+    )
+    """Addresses to listen on."""
+    certificate_file: Path | None = None
+    """PEM file: our certificate and its chain."""
+    key_file: Path | None = None
+    """PEM file: the key of that certificate."""
+    max_message_bytes: int = Field(default=26_214_400, ge=65_536, le=1_073_741_824)
+    """Largest message, octets (RFC 1870)."""
+    max_recipients: int = Field(default=1000, ge=100, le=100_000)
+    """Most recipients of one message (RFC 5321 section 4.5.3.1.8 asks for 100 at least)."""
+    timeout_s: float = Field(default=300, ge=1, le=3600)
+    """How long a client may be silent, seconds (RFC 5321 section 4.5.3.2.7 asks for 300)."""
+    max_connections: int = Field(default=2000, ge=1, le=100_000)
+    """Most connections of one ingress process at once; one more hears 421."""
+    seal_key_file: Path | None = None
+    """32 random bytes in base64; the same file on ingress and sign hosts."""
+
+
+class Users(Section):
+    """Who may log in."""
+
+    repository: Repository = ""
+    """Git repository: a path, or an https:// or ssh:// URL."""
+    branch: str = "main"
+    """Branch that counts."""
+    poll_s: float = Field(default=5, ge=0.1, le=3600)
+    """How often a new commit is looked for, seconds."""
+    clone_dir: Path = Path("/var/lib/ptt/users-clone")
+    """Folder for the clone of a repository elsewhere: who may log in is known from it while the remote is away."""
+    ssh_key_file: Path | None = None
+    """Private key for ssh://, without a passphrase; the SSH agent's when absent. The host must be in known_hosts."""
+    password_file: Path | None = None
+    """File with the password or access token for https://; the user name stands in the URL."""
+
+
+class Signing(Section):
+    """DKIM."""
+
+    keys_dir: Path | None = None
+    """Folder of private keys: <domain>/<selector>.pem, mode 0600."""
+    processes: int = Field(default=0, ge=0, le=256)
+    """Signing processes in one worker; 0 means one per CPU."""
+
+
+class DnsUpdate(Section):
+    """The primary DNS server that takes our public keys (RFC 2136)."""
+
+    server: IPvAnyAddress | None = None
+    """IP address of the primary."""
+    port: Port = Field(default=53, ge=1, le=65535)
+    """TCP port of the primary."""
+    tsig_key_name: str = ""
+    """Name of the TSIG key (RFC 8945)."""
+    tsig_secret_file: Path | None = None
+    """File with the TSIG secret in base64."""
+    tsig_algorithm: Literal["hmac-sha256", "hmac-sha384", "hmac-sha512"] = "hmac-sha256"
+    """TSIG algorithm."""
+    ttl_s: int = Field(default=3600, ge=1, le=604_800)
+    """TTL of a published key, seconds."""
+    check_port: Port = Field(default=53, ge=1, le=65535)
+    """Port of the authoritative servers that a published key is checked on."""
+
+
+class Relay(Section):
+    """Delivery to the Internet."""
+
+    hostname: Hostname = ""
+    """Our name in EHLO; ingress.hostname when absent."""
+    resolvers: tuple[IPvAnyAddress, ...] = ()
+    """IP addresses of DNS resolvers; those of /etc/resolv.conf when absent."""
+    resolver_port: Port = Field(default=53, ge=1, le=65535)
+    """Port of the resolvers."""
+    smtp_port: Port = Field(default=25, ge=1, le=65535)
+    """Port of the MX hosts."""
+    allow_private_addresses: bool = False
+    """Deliver to MX hosts in loopback and private address ranges."""
+    ca_file: Path | None = None
+    """PEM file of trust anchors for verified TLS; the system's when absent."""
+    retry_schedule_s: tuple[float, ...] = Field(default=(900, 1800, 3600, 7200, 10800), min_length=1)
+    """Seconds to wait after the first, second, ... attempt; the last repeats; 20 % of jitter either way."""
+    max_age_s: float = Field(default=432_000, ge=1, le=2_592_000)
+    """How long a message is tried, seconds from its acceptance (RFC 5321 section 4.5.4.1: 4 to 5 days)."""
+    delay_notice_after_s: float = Field(default=14_400, ge=60, le=2_592_000)
+    """When the sender is told of a delay, seconds from acceptance."""
+    uncertain: Literal["retry", "hold"] = "retry"
+    """What to do when the final dot was sent and no reply came: retry (RFC 5321) or hold for a person."""
+    connections_per_host: int = Field(default=5, ge=1, le=1000)
+    """Most connections of one relay process to one MX host."""
+    messages_per_connection: int = Field(default=100, ge=1, le=100_000)
+    """Most messages on one connection."""
+    destinations: int = Field(default=300, ge=1, le=10_000)
+    """Most destinations that one relay process works on at once."""
+    timeout_scale: float = Field(default=1.0, gt=0, le=10)
+    """Factor on the SMTP timeouts of RFC 5321 section 4.5.3.2; below 1 for tests only."""
+
+
+class Queue(Section):
+    """How workers share the spool."""
+
+    lease_s: float = Field(default=60, ge=2, le=3600)
+    """How long a worker owns what it claimed unless it renews, seconds: so long mail waits after a crash."""
+
+
+class Up(Section):
+    """The one-host mode: `ptt up`."""
+
+    data_dir: Path = Path("/var/lib/ptt/valkey")
+    """Folder of the embedded Valkey: its append-only file and, mode 0700, its socket."""
+    ingress_processes: int = Field(default=1, ge=1, le=64)
+    """Ingress processes."""
+    relay_processes: int = Field(default=1, ge=1, le=64)
+    """Relay processes."""
+    maxmemory_bytes: int = Field(default=0, ge=0)
+    """Memory limit of the embedded Valkey; 0 means half of the machine's."""
+
+
+class Log(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of the JSON lines on stderr."""
+
+
+class Settings(Section):
+    """The whole ptt.toml."""
+
+    redis: Redis = Redis()
+    ingress: Ingress = Ingress()
+    users: Users = Users()
+    signing: Signing = Signing()
+    dns_update: DnsUpdate = DnsUpdate()
+    relay: Relay = Relay()
+    queue: Queue = Queue()
+    up: Up = Up()
+    log: Log = Log()
+
+    @property
+    def spool_url(self) -> str | None:
+        """The spool's URL with the number of its database in it; None without redis.url."""
+        url = self.redis.url
+        return url and (url if name_database(url) else put_database(url, SPOOL_DATABASE))
+
+    @property
+    def broker_url(self) -> str | None:
+        """The wake-ups' URL as redis-py writes it, with the number of its database in it; None without redis.url."""
+        url = self.redis.broker_url
+        if url and name_database(url):
+            return url
+        return self.redis.url and put_database(url or self.redis.url, BROKER_DATABASE)
+
+    @property
+    def broker_database(self) -> int:
+        """The database of the wake-ups."""
+        return int(name_database(self.broker_url or "") or BROKER_DATABASE)
+
+    @property
+    def ehlo_hostname(self) -> str:
+        """The relay's own name."""
+        return self.relay.hostname or self.ingress.hostname

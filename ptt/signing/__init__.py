@@ -1,0 +1,1 @@
+"""The DKIM shell: keys on disk, canonicalisation, signatures."""

@@ -1,0 +1,253 @@
+"""The key ring: the DKIM keys of all domains in one folder, ``<domain>/<selector>.pem``.
+
+Each key is parsed once per process; what changes in the folder is seen within a second, without a restart. Knows no
+DNS: whoever publishes a key says so by `KeyRing.set_state`.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from ptt import maillog
+from ptt.core.address import Domain, parse_domain
+from ptt.core.errors import MalformedInput, NoUsableKey
+from ptt.core.signature import Algorithm, Selector, format_key_name, format_key_record, parse_selector
+from ptt.signing.key_files import (
+    KEY_SUFFIX,
+    STATE_SUFFIX,
+    KeyState,
+    KeyStatus,
+    PrivateKey,
+    generate_private_key,
+    load_private_key,
+    load_status,
+    save_private_key,
+    save_status,
+)
+
+CHECK_INTERVAL_S = 1.0
+"""How often a domain's folder is looked at while its keys are in use: one look costs 30 µs, a signature 250."""
+
+MAX_CREATED_A_DAY = 100
+"""How many default selectors are tried for one day."""
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_PADDING = padding.PKCS1v15()
+_SHA256 = hashes.SHA256()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey:
+    """One key of one domain, parsed."""
+
+    domain: Domain
+    selector: Selector
+    status: KeyStatus
+    private_key: PrivateKey = field(repr=False)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """Give the a= tag."""
+        return Algorithm.RSA_SHA256 if isinstance(self.private_key, rsa.RSAPrivateKey) else Algorithm.ED25519_SHA256
+
+    @property
+    def record_name(self) -> str:
+        """Name the DNS record of the public key."""
+        return format_key_name(self.selector, self.domain)
+
+    @property
+    def record(self) -> str:
+        """Give the text of that record."""
+        public_key = self.private_key.public_key()
+        if self.algorithm is Algorithm.ED25519_SHA256:
+            raw = public_key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        else:
+            raw = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return format_key_record(self.algorithm, raw)
+
+    def sign(self, hashed: bytes) -> bytes:
+        """Sign the canonical header fields (RFC 6376 section 3.7)."""
+        if isinstance(self.private_key, rsa.RSAPrivateKey):
+            return self.private_key.sign(hashed, _PADDING, _SHA256)
+        # RFC 8463 section 3: Ed25519 signs the SHA-256 of the fields, not the fields themselves.
+        return self.private_key.sign(hashlib.sha256(hashed).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedKey:
+    """A key that is there and not used."""
+
+    domain: Domain
+    selector: str
+    reason: str
+
+
+_Stamp = tuple[int, int, int, int]
+_Stamps = Mapping[str, _Stamp]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Folder:
+    """What is known of one domain: its files as they were, and what came of each key."""
+
+    checked_at: float = 0.0
+    stamps: _Stamps = field(default_factory=dict)
+    keys: Mapping[str, SigningKey | RefusedKey] = field(default_factory=dict)
+    active: tuple[SigningKey, ...] = ()
+
+
+class KeyRing:
+    """All keys of a folder. Safe to use from several processes; a thread needs one of its own."""
+
+    def __init__(self, keys_dir: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Use the keys of this folder; nothing is read yet.
+
+        Args:
+            keys_dir: holds a folder for each domain.
+            clock: seconds that only grow.
+        """
+        self._keys_dir = keys_dir
+        self._clock = clock
+        self._folders: dict[Domain, _Folder] = {}
+
+    def get_active(self, domain: Domain) -> tuple[SigningKey, ...]:
+        """Give the keys that sign for a domain, the newest first.
+
+        Raises:
+            NoUsableKey: there is none.
+        """
+        active = self._look(domain).active
+        if not active:
+            raise NoUsableKey(f"no active DKIM key for {domain}")
+        return active
+
+    def list_keys(self, domain: Domain | None = None) -> tuple[SigningKey | RefusedKey, ...]:
+        """Give all keys, or all of one domain, by domain and selector; also what is refused, with the reason."""
+        folders = [self._look(name, at_once=True) for name in ([domain] if domain else self._list_domains())]
+        return tuple(folder.keys[selector] for folder in folders for selector in sorted(folder.keys))
+
+    def create_key(
+        self, domain: Domain, selector: Selector | None, algorithm: Algorithm, *, created_at: datetime
+    ) -> SigningKey:
+        """Make a key; it signs nothing until it is published and active.
+
+        Args:
+            domain: whom it signs for.
+            selector: its name; ``ptt`` and the date, and a number if that is taken, if None.
+            algorithm: RSA of 2048 bits or Ed25519.
+            created_at: aware.
+
+        Raises:
+            FileExistsError: the domain has a key with that selector.
+        """
+        folder = self._keys_dir / domain
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_key = generate_private_key(algorithm)
+        for candidate in [selector] if selector else _default_selectors(created_at):
+            try:
+                save_private_key(folder / f"{candidate}{KEY_SUFFIX}", private_key)
+            except FileExistsError:
+                continue
+            status = KeyStatus(created_at=created_at)
+            save_status(folder / f"{candidate}{STATE_SUFFIX}", status)
+            return SigningKey(domain=domain, selector=candidate, status=status, private_key=private_key)
+        raise FileExistsError(f"{folder}: there is a key {selector or created_at.date()} already")
+
+    def set_state(self, key: SigningKey, state: KeyState, *, at: datetime) -> None:
+        """Record durably that a key reached a state."""
+        path = self.get_path(key).with_suffix(STATE_SUFFIX)
+        save_status(path, load_status(path).reach(state, at))
+
+    def get_path(self, key: SigningKey) -> Path:
+        """Tell where the private key is kept."""
+        return self._keys_dir / key.domain / f"{key.selector}{KEY_SUFFIX}"
+
+    def _list_domains(self) -> list[Domain]:
+        try:
+            names = sorted(entry.name for entry in self._keys_dir.iterdir() if entry.is_dir())
+        except FileNotFoundError:
+            return []
+        return [Domain(name) for name in names if _is_domain(name)]
+
+    def _look(self, domain: Domain, *, at_once: bool = False) -> _Folder:
+        known, now = self._folders.get(domain), self._clock()
+        if known and not at_once and now - known.checked_at < CHECK_INTERVAL_S:
+            return known
+        stamps = _read_stamps(self._keys_dir / domain)
+        if known is None or known.stamps != stamps:
+            known = self._load(domain, stamps, known or _Folder())
+        known.checked_at = now
+        # A domain without keys is not remembered: users must not be able to fill the memory with made-up ones.
+        if stamps:
+            self._folders[domain] = known
+        else:
+            self._folders.pop(domain, None)
+        return known
+
+    def _load(self, domain: Domain, stamps: _Stamps, before: _Folder) -> _Folder:
+        keys: dict[str, SigningKey | RefusedKey] = {}
+        for name in stamps:
+            if name.endswith(KEY_SUFFIX):
+                selector = name.removesuffix(KEY_SUFFIX)
+                old = before.keys.get(selector) if before.stamps.get(name) == stamps[name] else None
+                keys[selector] = self._load_key(domain, selector, old)
+                _report(keys[selector], before.keys.get(selector))
+        active = [k for k in keys.values() if isinstance(k, SigningKey) and k.status.state is KeyState.ACTIVE]
+        active.sort(key=lambda key: (key.status.created_at or _EPOCH, key.algorithm, key.selector), reverse=True)
+        return _Folder(stamps=stamps, keys=keys, active=tuple(active))
+
+    def _load_key(self, domain: Domain, selector: str, old: SigningKey | RefusedKey | None) -> SigningKey | RefusedKey:
+        path = self._keys_dir / domain / f"{selector}{KEY_SUFFIX}"
+        try:
+            return SigningKey(
+                domain=domain,
+                selector=parse_selector(selector, domain),
+                status=load_status(path.with_name(f"{selector}{STATE_SUFFIX}")),
+                private_key=old.private_key if isinstance(old, SigningKey) else load_private_key(path),
+            )
+        except MalformedInput as error:
+            return RefusedKey(domain, selector, str(error))
+
+
+def _default_selectors(created_at: datetime) -> Iterator[Selector]:
+    first = f"ptt{created_at:%Y%m%d}"
+    yield Selector(first)
+    for number in range(2, MAX_CREATED_A_DAY + 1):
+        yield Selector(f"{first}-{number}")
+
+
+def _is_domain(name: str) -> bool:
+    try:
+        return parse_domain(name) == name
+    except MalformedInput:
+        return False
+
+
+def _read_stamps(folder: Path) -> _Stamps:
+    """Read what changes when a file of the folder does; nothing if there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            files = [entry for entry in entries if entry.name.endswith((KEY_SUFFIX, STATE_SUFFIX))]
+            return {entry.name: _make_stamp(entry.stat()) for entry in files if not entry.name.startswith(".")}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise NoUsableKey(f"{folder}: {error.strerror}") from error
+
+
+def _make_stamp(status: os.stat_result) -> _Stamp:
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
+
+
+def _report(key: SigningKey | RefusedKey, before: SigningKey | RefusedKey | None) -> None:
+    if isinstance(key, RefusedKey) and key != before:
+        maillog.emit(
+            "key.refused", maillog.WARNING, signing_domain=key.domain, selector=key.selector, reason=key.reason
+        )

@@ -1,0 +1,1 @@
+"""SMTP client: one attempt at one message over kept connections (aiosmtplib)."""

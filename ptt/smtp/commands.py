@@ -1,0 +1,78 @@
+"""MAIL and RCPT as octets, and what the peer must offer for them.
+
+RFC 5321 section 4.1.1, RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 2920 (PIPELINING). Pure.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ptt.core.address import Address, ReversePath
+from ptt.core.errors import MalformedInput
+from ptt.core.outbound import OutboundMessage
+
+RSET = b"RSET\r\n"
+DATA = b"DATA\r\n"
+
+# The threat: a line end inside an address would be a command of its own. Addresses are parsed at the edge; this is the
+# last door before the wire.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extensions:
+    """What the peer's EHLO offered, as far as it is used here."""
+
+    pipelining: bool = False
+    size: bool = False
+    size_limit: int = 0
+    """Most octets of a message; 0 if the peer names none (RFC 1870 section 4)."""
+    eight_bit_mime: bool = False
+    smtputf8: bool = False
+
+
+def parse_extensions(keywords: Mapping[str, str]) -> Extensions:
+    """Read EHLO keywords: lower case, each with its parameters as one text."""
+    limit = keywords.get("size", "").strip()
+    return Extensions(
+        pipelining="pipelining" in keywords,
+        size="size" in keywords,
+        # RFC 1870 section 4: the parameter is optional; one that is no number says nothing.
+        size_limit=int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 20 else 0,  # noqa: PLR2004 - RFC 1870
+        eight_bit_mime="8bitmime" in keywords,
+        smtputf8="smtputf8" in keywords,
+    )
+
+
+def format_mail(message: OutboundMessage, extensions: Extensions) -> bytes:
+    """Write MAIL with the parameters that the peer offers and the message needs.
+
+    Raises:
+        MalformedInput: if the reverse-path cannot be written on one line.
+    """
+    parts = [f"MAIL FROM:{_format_path(message.reverse_path)}"]
+    if extensions.size:
+        parts.append(f"SIZE={message.size_bytes}")
+    if extensions.eight_bit_mime and message.body == "8BITMIME":
+        parts.append("BODY=8BITMIME")
+    if extensions.smtputf8 and message.smtputf8:
+        parts.append("SMTPUTF8")
+    return f"{' '.join(parts)}\r\n".encode()
+
+
+def format_rcpt(recipient: Address) -> bytes:
+    """Write RCPT.
+
+    Raises:
+        MalformedInput: if the recipient cannot be written on one line.
+    """
+    return f"RCPT TO:{_format_path(recipient)}\r\n".encode()
+
+
+def _format_path(path: ReversePath) -> str:
+    if path is None:
+        return "<>"
+    text = f"<{path.local}@{path.domain}>"
+    if _CONTROL.search(text):
+        raise MalformedInput("control character in an address")
+    return text

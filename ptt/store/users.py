@@ -1,0 +1,130 @@
+"""Who may log in, from a Git repository: implements `ptt.core.ports.Users`.
+
+Call sequence: make it, ``await start(poll_s)``, then `authenticate` and `get_user` as often as wanted, ``await
+reload()`` on SIGHUP, ``await close()``. What the repository holds is read in one thread, passwords are checked in a
+few; the event loop only looks names up.
+"""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from ptt import maillog
+from ptt.core.errors import Unavailable
+from ptt.core.user import User
+from ptt.store.users_follow import Follower
+from ptt.store.users_password import MAX_PASSWORD_BYTES, PasswordChecker
+from ptt.store.users_repository import open_source
+from ptt.store.users_transfer import TRANSFER_TIMEOUT_S, Access
+from ptt.store.users_tree import Snapshot
+
+LOOK_TIMEOUT_S = TRANSFER_TIMEOUT_S + 30  # a look that takes longer is reported and left behind
+
+
+class GitUsers:
+    """The users of the newest good commit of a branch."""
+
+    def __init__(
+        self,
+        repository: str,
+        branch: str = "main",
+        clone_dir: Path | None = None,
+        *,
+        ssh_key_file: Path | None = None,
+        password_file: Path | None = None,
+    ) -> None:
+        """Open the repository; read nothing yet.
+
+        Args:
+            repository: a path, or an ``https://`` or ``ssh://`` URL.
+            branch: the branch that counts.
+            clone_dir: where the clone of a repository elsewhere is kept.
+            ssh_key_file: private key for ssh; the agent's when None.
+            password_file: password or access token for https.
+
+        Raises:
+            ConfigError: there is no such repository on this host, or the URL or the clone's folder cannot be used.
+        """
+        access = Access(
+            repository=repository,
+            branch=branch,
+            clone_dir=clone_dir,
+            ssh_key_file=ssh_key_file,
+            password_file=password_file,
+        )
+        self._source = open_source(access)
+        self._follower = Follower(self._source, branch)
+        self._git_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
+        self._passwords = PasswordChecker()
+        self._snapshot: Snapshot | None = None
+        self._looking: asyncio.Future[Snapshot | None] | None = None
+        self._polling: asyncio.Task[None] | None = None
+
+    async def start(self, poll_s: float) -> None:
+        """Read the users, from the kept clone if there is one, and look for a new commit every ``poll_s`` seconds."""
+        loop = asyncio.get_running_loop()
+        self._snapshot = await loop.run_in_executor(self._git_thread, self._follower.load_kept, time.monotonic())
+        is_kept = self._snapshot is not None
+        if not is_kept:
+            await self.reload()
+        self._polling = asyncio.create_task(self._poll(poll_s, first_wait_s=0 if is_kept else poll_s))
+
+    async def reload(self) -> None:
+        """Look for a new commit now; whatever is wrong goes to the log and the last good snapshot serves on."""
+        looking = self._looking
+        if looking is None or looking.done():
+            loop = asyncio.get_running_loop()
+            looking = loop.run_in_executor(self._git_thread, self._follower.look, time.monotonic())
+            self._looking = looking
+        done, _ = await asyncio.wait({looking}, timeout=LOOK_TIMEOUT_S)
+        if done:
+            self._snapshot = looking.result()
+        else:
+            self._follower.report_stale(f"no answer within {LOOK_TIMEOUT_S:.0f} s", time.monotonic())
+
+    async def close(self) -> None:
+        """Stop polling and checking; what is under way ends on its own."""
+        self._source.stop()
+        if self._polling is not None:
+            self._polling.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._polling
+        self._git_thread.shutdown(wait=False, cancel_futures=True)
+        self._passwords.close()
+
+    def get_user(self, login: str) -> User | None:
+        """Give the user as of the newest snapshot, or None if gone or disabled."""
+        user = self._snapshot and self._snapshot.users.get(login)
+        return user if user and user.enabled else None
+
+    async def authenticate(self, login: str, password: bytes) -> User | None:
+        """Give the user if login and password are right and the user is enabled, else None, in the same time.
+
+        Raises:
+            Unavailable: no snapshot was ever read, or too many passwords are being checked already.
+        """
+        if self._snapshot is None:
+            raise Unavailable("the users repository was never read")
+        if len(password) > MAX_PASSWORD_BYTES:
+            return None
+        user = self._snapshot.users.get(login)
+        if user is None or not user.enabled:
+            hashes = (user.password_hash,) if user else self._snapshot.hashes
+            await self._passwords.check_in_vain(login, password, hashes)
+            return None
+        if not await self._passwords.check(login, password, user.password_hash):
+            return None
+        # A commit may have come in the meantime.
+        current = self.get_user(login)
+        return current if current and current.password_hash == user.password_hash else None
+
+    async def _poll(self, poll_s: float, *, first_wait_s: float) -> None:
+        await asyncio.sleep(first_wait_s)
+        while True:
+            try:
+                await self.reload()
+            except Exception:  # noqa: BLE001 - the top of a task: a fault in one look must not end the looking
+                maillog.emit("users.stale", maillog.ERROR, exc_info=True)
+            await asyncio.sleep(poll_s)

@@ -1,0 +1,134 @@
+"""One commit of the users repository as a snapshot: read from Git objects, never from files of a work tree.
+
+So no checkout, filter or hook runs, and a login never becomes a path. A tree that holds anything odd is refused
+whole: half of a change must not decide who may log in.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pygit2
+from pygit2.enums import FileMode
+
+from ptt.core.errors import MalformedInput
+from ptt.core.user import User, fold_login, parse_login, parse_user
+from ptt.store.users_password import check_hash
+
+FOLDER = "users"
+SUFFIX = ".toml"
+MAX_FILE_BYTES = 65_536  # octets; a huge file pushed by mistake must not fill the memory of every ingress
+MAX_USERS = 100_000  # a snapshot of so many takes seconds and some 100 MB; more is a mistake or an attack
+
+_ODD_MODES = {
+    FileMode.LINK: "is a symbolic link",
+    FileMode.COMMIT: "is a submodule",
+    FileMode.BLOB_EXECUTABLE: "is executable",
+    FileMode.TREE: "is a folder",
+}
+
+
+class BadTree(MalformedInput):
+    """A commit that cannot be served: which file of it, which line if one can be named, and why."""
+
+    def __init__(self, path: str, reason: str, line: int | None = None) -> None:
+        """Keep where and why."""
+        super().__init__(f"{path}{f':{line}' if line else ''}: {reason}")
+        self.path = path
+        self.reason = reason
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All users of one commit."""
+
+    commit: str
+    users: Mapping[str, User] = field(default_factory=dict)
+    blobs: Mapping[str, pygit2.Oid] = field(default_factory=dict)
+    """The file of each user: the next snapshot takes over what did not change."""
+    hashes: tuple[str, ...] = ()
+    """All password hashes, for the time that an unknown login has to take."""
+
+
+def read_snapshot(repository: pygit2.Repository, tree: pygit2.Tree, commit: str, last: Snapshot) -> Snapshot:
+    """Read all users of a tree.
+
+    Args:
+        repository: where the tree is.
+        tree: the root of the commit.
+        commit: its name.
+        last: an earlier snapshot, so that only changed files are parsed; an empty one does.
+
+    Raises:
+        BadTree: something in it is no user; nothing of it may be used.
+    """
+    users: dict[str, User] = {}
+    blobs: dict[str, pygit2.Oid] = {}
+    for login, entry in _list_entries(tree):
+        if len(users) == MAX_USERS:
+            raise BadTree(FOLDER, f"has more than {MAX_USERS} users")
+        blobs[login] = entry.id
+        unchanged = last.blobs.get(login) == entry.id
+        users[login] = last.users[login] if unchanged else _read_user(repository, login, entry.id)
+    _check_collisions(users)
+    return Snapshot(commit, users, blobs, tuple(user.password_hash for user in users.values()))
+
+
+def _list_entries(tree: pygit2.Tree) -> Iterator[tuple[str, pygit2.Object]]:
+    if FOLDER not in tree:
+        return
+    folder = tree[FOLDER]
+    if not isinstance(folder, pygit2.Tree):
+        raise BadTree(FOLDER, "is no folder")
+    for entry in folder:
+        name = (entry.raw_name or b"").decode(errors="surrogateescape")
+        if not name.endswith(SUFFIX):
+            continue
+        path = f"{FOLDER}/{name}"
+        if entry.filemode != FileMode.BLOB:
+            kind = _ODD_MODES.get(entry.filemode, f"has mode {entry.filemode:o}")
+            raise BadTree(path, f"{kind}, must be a plain file")
+        try:
+            yield parse_login(name.removesuffix(SUFFIX)), entry
+        except MalformedInput as error:
+            raise BadTree(path, str(error)) from error
+
+
+def _read_user(repository: pygit2.Repository, login: str, blob_id: pygit2.Oid) -> User:
+    path = f"{FOLDER}/{login}{SUFFIX}"
+    _, size_bytes = repository.odb.read_header(blob_id)
+    if size_bytes > MAX_FILE_BYTES:
+        raise BadTree(path, f"has {size_bytes} octets, over {MAX_FILE_BYTES}")
+    data = repository.odb.read(blob_id)[1]
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise BadTree(path, "not UTF-8", data.count(b"\n", 0, error.start) + 1) from error
+    try:
+        user = parse_user(login, text)
+        check_hash(user.password_hash)
+    except MalformedInput as error:
+        raise BadTree(path, str(error), find_line(text, str(error))) from error
+    return user
+
+
+def find_line(text: str, reason: str) -> int | None:
+    """Find the line that a parser's reason is about: it names a line, or a key that stands there."""
+    if named := re.search(r"at line (\d+)", reason):
+        return int(named[1])
+    if "at end of document" in reason:
+        return text.count("\n") + 1
+    key = reason.partition(":")[0]
+    found = re.search(rf"^[ \t]*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else None
+
+
+def _check_collisions(users: Mapping[str, User]) -> None:
+    # The threat: "Alice" beside "alice" is one file in the clone of a person on another file system, and one is lost.
+    folded = Counter(fold_login(login) for login in users)
+    if len(folded) == len(users):
+        return
+    names = sorted(login for login in users if folded[fold_login(login)] > 1)
+    raise BadTree(f"{FOLDER}/{names[0]}{SUFFIX}", f"differs from {names[1]}{SUFFIX} in case or form only")

@@ -1,0 +1,81 @@
+"""A destination MX for whole-process tests: takes everything over STARTTLS and keeps it in a file, length in front.
+
+Run as ``python tests/servers/sink.py ADDRESS PORT CERTIFICATE KEY FILE``; prints ``ready``. What is answered with 250
+is in the file.
+"""
+
+import asyncio
+import json
+import ssl
+import struct
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_LINE = 4096
+
+
+async def converse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext, file: BinaryIO
+) -> None:
+    """Hold one SMTP session."""
+    envelope: list[str] = []
+    tls = False
+    writer.write(b"220 sink.test\r\n")
+    while line := await reader.readline():
+        command = line.strip().upper()
+        if command.startswith(b"EHLO"):
+            offers = [
+                "sink.test",
+                "PIPELINING",
+                "8BITMIME",
+                "SMTPUTF8",
+                "SIZE 50000000",
+                *([] if tls else ["STARTTLS"]),
+            ]
+            writer.write("".join(f"250-{one}\r\n" for one in offers).encode() + b"250 ENHANCEDSTATUSCODES\r\n")
+        elif command == b"STARTTLS":
+            writer.write(b"220 2.0.0 go\r\n")
+            await writer.start_tls(context)
+            tls = True
+        elif command == b"DATA":
+            writer.write(b"354 go\r\n")
+            content = await reader.readuntil(b"\r\n.\r\n")
+            content = content[:-3].replace(b"\r\n..", b"\r\n.").removeprefix(b".")
+            head = json.dumps({"envelope": envelope, "tls": tls}).encode()
+            file.write(struct.pack("!II", len(head), len(content)) + head + content)
+            file.flush()
+            envelope = []
+            writer.write(b"250 2.0.0 kept\r\n")
+        elif command == b"QUIT":
+            writer.write(b"221 2.0.0 bye\r\n")
+            break
+        else:
+            if command.startswith((b"MAIL", b"RCPT")):
+                envelope.append(line.decode().strip())
+            elif command == b"RSET":
+                envelope = []
+            writer.write(b"250 2.1.0 ok\r\n")
+        await writer.drain()
+    writer.close()
+
+
+async def main(address: str, port: str, certificate: str, key: str, path: str) -> None:
+    """Serve until killed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Path(path).open("ab") as file:  # noqa: ASYNC230 - a test's file
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await converse(reader, writer, context, file)
+            except (OSError, asyncio.IncompleteReadError):
+                writer.close()
+
+        server = await asyncio.start_server(serve, address, int(port), limit=64 * 1024 * 1024, backlog=200)
+        print("ready", flush=True)  # noqa: T201 - who started it waits for this
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,271 @@
+"""The submission server on loopback, with a spool that keeps what it gets, and a client that sends octets."""
+
+import asyncio
+import base64
+import functools
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trustme
+
+from ptt.core.address import Address, Domain
+from ptt.core.envelope import Envelope, Submission, parse_envelope
+from ptt.core.user import User
+from ptt.ingress.acceptance import Acceptor
+from ptt.ingress.answers import Policy
+from ptt.ingress.budget import Budget
+from ptt.ingress.listener import Endpoint, Listener
+from ptt.ingress.session import House
+from ptt.ingress.tls import ServerTls
+
+HOSTNAME = "mail.example.test"
+SEAL_KEY = bytes(range(32))
+PASSWORD = b"correct horse"
+REPLY_TIMEOUT_S = 10.0
+
+ALICE = User(
+    login="alice",
+    password_hash="$argon2id$",
+    addresses=frozenset({Address("alice", Domain("example.test")), Address('"a b"', Domain("example.test"))}),
+    domains=frozenset({Domain("alerts.example.test")}),
+)
+
+
+@dataclass
+class RecordingSpool:
+    """Keeps submissions in memory; ``fault`` is raised instead, and ``gate`` is waited for."""
+
+    submissions: list[Submission] = field(default_factory=list)
+    fault: Exception | None = None
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    is_waiting: bool = False
+
+    def __post_init__(self) -> None:
+        """Let everything pass."""
+        self.gate.set()
+
+    async def submit(self, submission: Submission) -> None:
+        """Keep the submission."""
+        self.is_waiting = True
+        await self.gate.wait()
+        self.is_waiting = False
+        if self.fault is not None:
+            raise self.fault
+        self.submissions.append(submission)
+
+    @property
+    def contents(self) -> list[bytes]:
+        """Give what was accepted."""
+        return [submission.content for submission in self.submissions]
+
+    @property
+    def envelopes(self) -> list[Envelope]:
+        """Give the envelopes of what was accepted."""
+        return [parse_envelope(submission.envelope_json) for submission in self.submissions]
+
+
+@dataclass
+class FixedUsers:
+    """Users with one password for all; ``fault`` is raised at each login, ``asked`` are the logins."""
+
+    users: dict[str, User] = field(default_factory=lambda: {ALICE.login: ALICE})
+    fault: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+
+    async def authenticate(self, login: str, password: bytes) -> User | None:
+        """Compare."""
+        self.asked.append(login)
+        if self.fault is not None:
+            raise self.fault
+        return self.users.get(login) if password == PASSWORD else None
+
+    def get_user(self, login: str) -> User | None:
+        """Look up."""
+        return self.users.get(login)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate for the loopback address, as files."""
+
+    authority_file: Path
+    certificate_file: Path
+    key_file: Path
+
+    def trust(self) -> ssl.SSLContext:
+        """Make a client's context that trusts it."""
+        return ssl.create_default_context(cafile=str(self.authority_file))
+
+
+def make_certificate(folder: Path) -> Certificate:
+    """Write a new certificate into a folder."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", "localhost", HOSTNAME)
+    certificate = Certificate(folder / "ca.pem", folder / "certificate.pem", folder / "key.pem")
+    authority.cert_pem.write_to_path(str(certificate.authority_file))
+    issued.private_key_pem.write_to_path(str(certificate.key_file))
+    for number, blob in enumerate(issued.cert_chain_pems):
+        blob.write_to_path(str(certificate.certificate_file), append=number > 0)
+    return certificate
+
+
+@functools.cache
+def shared_certificate() -> Certificate:
+    """Give the certificate that all tests of this process share."""
+    folder = tempfile.TemporaryDirectory(prefix="ptt-certificate-")
+    _folders.append(folder)  # removed at the end of the process
+    return make_certificate(Path(folder.name))
+
+
+_folders: list[tempfile.TemporaryDirectory[str]] = []
+
+
+@dataclass
+class Submission587:
+    """A running server: ``port`` speaks STARTTLS, ``tls_port`` TLS from the start."""
+
+    listener: Listener
+    spool: RecordingSpool
+    users: FixedUsers
+    tls: ServerTls
+    certificate: Certificate
+    port: int
+    tls_port: int
+
+
+@asynccontextmanager
+async def running_submission(
+    *,
+    timeout_s: float = 20,
+    max_message_bytes: int = 200_000,
+    max_recipients: int = 100,
+    max_connections: int = 50,
+    held_bytes: int = 10_000_000,
+    certificate: Certificate | None = None,
+) -> AsyncIterator[Submission587]:
+    """Run a server; at the end no connection may be left."""
+    certificate = certificate or shared_certificate()
+    spool, users = RecordingSpool(), FixedUsers()
+    tls = ServerTls(certificate.certificate_file, certificate.key_file)
+    house = House(
+        policy=Policy(
+            hostname=Domain(HOSTNAME), max_message_bytes=max_message_bytes, max_recipients=max_recipients
+        ),
+        users=users,
+        acceptor=Acceptor(hostname=Domain(HOSTNAME), seal_key=SEAL_KEY, spool=spool),
+        budget=Budget(held_bytes),
+        tls_context=tls.context,
+        timeout_s=timeout_s,
+    )
+    listener = Listener(house, max_connections)
+    endpoints = [Endpoint(address="127.0.0.1", port=0, is_tls_implicit=implicit) for implicit in (False, True)]
+    plain, implicit = await listener.start(endpoints)
+    try:
+        yield Submission587(listener, spool, users, tls, certificate, plain.port, implicit.port)
+        assert house.budget.held_bytes == 0
+    finally:
+        await listener.stop(timeout_s=1)
+
+
+class Client:
+    """Sends octets, reads replies."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take over an open connection."""
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, octets: bytes) -> None:
+        """Send octets as they are."""
+        self.writer.write(octets)
+        await self.writer.drain()
+
+    async def reply(self) -> str:
+        """Read one reply; its lines are joined by LF, without CRLF. Empty at the end of the connection."""
+        lines: list[str] = []
+        async with asyncio.timeout(REPLY_TIMEOUT_S):
+            while line := (await self.reader.readline()).decode():
+                assert line.endswith("\r\n"), line
+                lines.append(line[:-2])
+                if line[3] == " ":
+                    break
+        return "\n".join(lines)
+
+    async def ask(self, command: str | bytes) -> str:
+        """Send one command and read its reply."""
+        octets = command if isinstance(command, bytes) else command.encode()
+        await self.send(octets + b"\r\n")
+        return await self.reply()
+
+    async def replies(self) -> list[str]:
+        """Read replies until the server closes."""
+        found: list[str] = []
+        while reply := await self.reply():
+            found.append(reply)
+        return found
+
+    async def ask_all(self, commands: Iterable[str]) -> list[str]:
+        """Send commands one by one."""
+        return [await self.ask(command) for command in commands]
+
+    async def start_tls(self, certificate: Certificate) -> None:
+        """Send STARTTLS and make the handshake."""
+        assert (await self.ask("STARTTLS")).startswith("220 ")
+        await self.writer.start_tls(certificate.trust(), server_hostname="127.0.0.1")
+
+    async def log_in(self) -> None:
+        """Say EHLO and log in as Alice."""
+        await self.ask("EHLO client.test")
+        assert await self.ask(f"AUTH PLAIN {plain('alice', PASSWORD)}") == "235 2.7.0 Authentication successful"
+
+    async def begin(self, *recipients: str) -> None:
+        """Open a transaction up to the 354."""
+        commands = ["MAIL FROM:<alice@example.test>"]
+        commands += [f"RCPT TO:<{recipient}>" for recipient in recipients or ("rita@destination.test",)]
+        for reply in await self.ask_all(commands):
+            assert reply.startswith("250 "), reply
+        assert (await self.ask("DATA")).startswith("354 ")
+
+    async def submit(self, content: bytes) -> str:
+        """Submit a message whose octets are sent as they are, with the end of content behind."""
+        await self.begin()
+        await self.send(content + b".\r\n")
+        return await self.reply()
+
+
+def plain(login: str, password: bytes, authzid: str = "") -> str:
+    """Write a PLAIN response."""
+    return encode(b"\0".join((authzid.encode(), login.encode(), password)))
+
+
+def encode(octets: bytes) -> str:
+    """Write octets in base64."""
+    return base64.b64encode(octets).decode()
+
+
+@asynccontextmanager
+async def connected(server: Submission587, *, implicit: bool = True, greeted: bool = True) -> AsyncIterator[Client]:
+    """Connect to a server, by default over TLS, and read its greeting."""
+    if implicit:
+        streams = await asyncio.open_connection("127.0.0.1", server.tls_port, ssl=server.certificate.trust())
+    else:
+        streams = await asyncio.open_connection("127.0.0.1", server.port)
+    client = Client(*streams)
+    try:
+        if greeted:
+            assert (await client.reply()).startswith(f"220 {HOSTNAME} ESMTP")
+        yield client
+    finally:
+        client.writer.transport.abort()
+
+
+@asynccontextmanager
+async def logged_in(server: Submission587) -> AsyncIterator[Client]:
+    """Connect over TLS and log in."""
+    async with connected(server) as client:
+        await client.log_in()
+        yield client

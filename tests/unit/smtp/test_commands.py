@@ -1,0 +1,63 @@
+"""MAIL and RCPT, and what EHLO offers."""
+
+import pytest
+
+from ptt.core.address import Address, parse_domain
+from ptt.core.errors import MalformedInput
+from ptt.smtp.commands import Extensions, format_mail, format_rcpt, parse_extensions
+from tests.letters import Letter
+
+ALL = Extensions(pipelining=True, size=True, size_limit=1000, eight_bit_mime=True, smtputf8=True)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({}, Extensions()),
+        ({"size": "", "pipelining": ""}, Extensions(size=True, pipelining=True)),
+        ({"size": "1000", "8bitmime": "", "smtputf8": "", "pipelining": ""}, ALL),
+        ({"size": "0"}, Extensions(size=True)),
+        ({"size": "abc"}, Extensions(size=True)),
+        ({"size": "-5"}, Extensions(size=True)),
+        ({"size": "\u0665"}, Extensions(size=True)),
+        ({"size": "9" * 21}, Extensions(size=True)),
+    ],
+)
+def test_parse_extensions_takes_what_is_sound(keywords: dict[str, str], expected: Extensions) -> None:
+    """RFC 1870 section 4: a SIZE parameter that is no number is no limit."""
+    assert parse_extensions(keywords) == expected
+
+
+@pytest.mark.parametrize(
+    ("letter", "extensions", "expected"),
+    [
+        (Letter(), Extensions(), b"MAIL FROM:<alice@example.org>\r\n"),
+        (Letter(reverse_path=None), Extensions(), b"MAIL FROM:<>\r\n"),
+        (Letter(size_bytes=7), ALL, b"MAIL FROM:<alice@example.org> SIZE=7\r\n"),
+        (Letter(size_bytes=7, body="8BITMIME"), ALL, b"MAIL FROM:<alice@example.org> SIZE=7 BODY=8BITMIME\r\n"),
+        (Letter(smtputf8=True), Extensions(smtputf8=True), b"MAIL FROM:<alice@example.org> SMTPUTF8\r\n"),
+        (Letter(smtputf8=True, body="8BITMIME"), Extensions(), b"MAIL FROM:<alice@example.org>\r\n"),
+    ],
+)
+def test_format_mail_uses_only_what_is_offered_and_needed(
+    letter: Letter, extensions: Extensions, expected: bytes
+) -> None:
+    """RFC 5321 section 4.1.1.11: a parameter of an extension that was not offered must not be sent."""
+    assert format_mail(letter.message, extensions) == expected
+
+
+def test_format_rcpt_keeps_the_local_part_as_it_is() -> None:
+    """RFC 5321 section 2.4: case and quotes of the local part belong to the recipient."""
+    recipient = Address('"John  Doe"', parse_domain("example.test"))
+    assert format_rcpt(recipient) == b'RCPT TO:<"John  Doe"@example.test>\r\n'
+    assert format_rcpt(Address("Jörg", parse_domain("example.test"))) == "RCPT TO:<Jörg@example.test>\r\n".encode()
+
+
+@pytest.mark.parametrize("local", ["a>\r\nRCPT TO:<b", "a\nb", "a\0b", "a\x7fb"])
+def test_format_path_with_control_character_refuses(local: str) -> None:
+    """A line end in an address would be a command of its own."""
+    address = Address(local, parse_domain("example.test"))
+    with pytest.raises(MalformedInput):
+        format_rcpt(address)
+    with pytest.raises(MalformedInput):
+        format_mail(Letter(reverse_path=address).message, ALL)
