@@ -87,7 +87,9 @@ class Letter:
         if self.read_error is not None:
             raise self.read_error
 
-    async def _commit(self) -> None:
+    async def _commit(self, in_doubt: Sequence[Address], delivered: Sequence[Address]) -> None:
+        assert in_doubt
+        assert not {*in_doubt} & {*delivered}
         self.commits += 1
         if self.before_commit is not None:
             await self.before_commit()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from typing import NamedTuple
 
 from ptt.core.address import Address
 from ptt.core.envelope import QueueId
@@ -31,7 +32,8 @@ FROM_UNCLEAR = Reply(550, "5.7.1", "From: must be plain mailboxes that all mail 
 SENDER_NOT_OWNED = Reply(550, "5.7.1", "Sender: you may not send as this address")
 
 # RFC 5322 section 2.2: name of printable ASCII but the colon, right before it; continuation lines start with a blank.
-_FIELD = re.compile(rb"([!-9;-~]++):([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n")
+# It is tried at the beginning of a line only, and its quantifiers are possessive, so that the time is linear.
+_FIELD = re.compile(rb"(?<![^\n])(([!-9;-~]++):([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n)")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]++\r\n")
 _DOMAIN_CHARACTERS = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
@@ -39,13 +41,14 @@ _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 _REPLACED_IF_EMPTY = frozenset({b"date", b"message-id"})
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A header field: ``name`` in lower case, ``value`` as it stands, ``raw`` with name and CRLF."""
+class Field(NamedTuple):
+    """A header field; a plain tuple, because making a dozen of them is a third of the cost of a header."""
 
-    name: bytes
-    value: bytes
     raw: bytes
+    """As it stands, with its CRLF."""
+    name: bytes
+    """In lower case."""
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,16 +123,11 @@ def split_header(content: bytes) -> tuple[Sequence[Field], int]:
     # Some parsers take a line of blanks for the end of the header, and so read other fields than we do.
     if _BLANK_LINE.search(header):
         raise _malformed("a line of blanks in the header")
-    fields: list[Field] = []
-    position = 0
-    while position < len(header):
-        match = _FIELD.match(header, position)
-        if match is None:
-            raise _malformed("a line of the header is no field")
-        fields.append(Field(match[1].lower(), match[2], match[0]))
-        position = match.end()
-        if len(fields) > MAX_FIELDS:
-            raise Refused(HEADER_TOO_LARGE)
+    fields = [Field(raw, name.lower(), value) for raw, name, value in _FIELD.findall(header)]
+    if sum(len(field.raw) for field in fields) != len(header):
+        raise _malformed("a line of the header is no field")
+    if len(fields) > MAX_FIELDS:
+        raise Refused(HEADER_TOO_LARGE)
     return fields, len(header)
 
 
@@ -140,14 +138,14 @@ def check_fields(fields: Sequence[Field], author: Author) -> None:
         Refused: 550 if From or Sender is not the author's, 554 if the header is malformed or the message loops.
     """
     singletons: dict[bytes, bytes] = {}
-    for field in fields:
-        if not field.raw.isascii():
-            _check_utf8(field, smtputf8=author.smtputf8)
-        if field.name in SINGLETONS and field.name not in _REMOVED:
+    for raw, name, value in fields:
+        if not raw.isascii():
+            _check_utf8(raw, smtputf8=author.smtputf8)
+        if name in SINGLETONS and name not in _REMOVED:
             # RFC 5322 section 3.6: one reader shows the first of two, another the last.
-            if field.name in singletons:
-                raise _malformed(f"more than one {field.name.decode()} field")
-            singletons[field.name] = field.value
+            if name in singletons:
+                raise _malformed(f"more than one {name.decode()} field")
+            singletons[name] = value
     # RFC 5321 section 6.3.
     if sum(field.name == b"received" for field in fields) >= MAX_RECEIVED:
         raise Refused(LOOP)
@@ -156,11 +154,11 @@ def check_fields(fields: Sequence[Field], author: Author) -> None:
     _check_owner(singletons[b"from"], singletons.get(b"sender"), author)
 
 
-def _check_utf8(field: Field, *, smtputf8: bool) -> None:
+def _check_utf8(raw: bytes, *, smtputf8: bool) -> None:
     if not smtputf8:
         raise _malformed("octets beyond ASCII in the header need SMTPUTF8 or encoded-words")
     try:
-        field.raw.decode()
+        raw.decode()
     except UnicodeDecodeError as error:
         raise _malformed("the header is not UTF-8") from error
 

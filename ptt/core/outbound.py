@@ -1,6 +1,6 @@
 """One message on its way to one destination, as the relay hands it to the SMTP client."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ptt.core.address import Address, ReversePath
@@ -23,8 +23,10 @@ class OutboundMessage:
 
     Raises Unavailable from the iterator when the spool is away: the connection must then be cut before the dot.
     """
-    commit: Callable[[], Awaitable[None]]
-    """Awaited right before the final dot: the last moment at which the attempt can be given up without a double.
+    commit: Callable[[Sequence[Address], Sequence[Address]], Awaitable[None]]
+    """Awaited right before each final dot: the last moment at which the attempt can be given up without a double.
 
+    Called with whom the dot is for, and with whom an earlier transaction of this attempt has delivered to: so a crash
+    leaves exactly the first in doubt and repeats none of the second.
     Raises LeaseLost or Unavailable: the final dot must then not be sent, and the connection must be cut.
     """

@@ -63,7 +63,8 @@ def parse_user(login: str, text: str) -> User:
     """
     try:
         fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Beside its own error tomllib lets through those of numbers and of brackets without end.
         raise MalformedInput(str(error)) from error
     _check_keys(fields)
     patterns = [_parse_pattern(pattern) for pattern in fields["addresses"]]

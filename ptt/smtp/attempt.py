@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ptt.core.address import Address
 from ptt.core.outbound import OutboundMessage
-from ptt.core.outcome import Outcome
+from ptt.core.outcome import Delivered, Outcome
 from ptt.core.verdict import Failure
 
 
@@ -26,6 +26,11 @@ class Attempt:
     def remaining(self) -> list[Address]:
         """The recipients without an outcome, each once."""
         return [r for r in dict.fromkeys(self.message.recipients) if r not in self._outcomes]
+
+    @property
+    def delivered(self) -> list[Address]:
+        """The recipients that were delivered to."""
+        return [recipient for recipient, outcome in self._outcomes.items() if isinstance(outcome, Delivered)]
 
     def note_dot(self, recipients: Iterable[Address]) -> None:
         """Note that the final dot was sent for these; until `settle` nobody knows what became of it."""

@@ -29,6 +29,7 @@ class Routes:
     own_name: str
     shuffle: Callable[[list[str]], None]
     allow_private_addresses: bool
+    timeout_s: float = DNS_S
 
     async def find(self, destination: Domain) -> AsyncGenerator[Candidate, None]:
         """Give the targets of a destination in the order to try them, and in between what stands against others."""
@@ -44,7 +45,7 @@ class Routes:
             yield hosts
             return
         for host in hosts:
-            if spent_s >= DNS_S:
+            if spent_s >= self.timeout_s:
                 yield decide_fault(Fault.DNS_UNAVAILABLE, peer=Peer(mx_host=host), detail="too slow")
                 return
             started = clock()

@@ -27,6 +27,12 @@ DEAD_S = 30
 """How long a host that could not be reached is not tried again: its other messages need not wait for it in turn."""
 
 
+_LEAST_S = 1.0
+"""Least time for a connection, whatever the scale: below it a busy machine alone would be the cause."""
+
+
 def make_timeouts(scale: float) -> Mapping[Phase, float]:
     """Give the seconds of each phase times ``scale``."""
-    return {phase: seconds * scale for phase, seconds in _SECONDS.items()}
+    timeouts = {phase: seconds * scale for phase, seconds in _SECONDS.items()}
+    timeouts[Phase.CONNECT] = max(timeouts[Phase.CONNECT], _LEAST_S)
+    return timeouts

@@ -148,7 +148,7 @@ class Transaction:
     async def _send_content(self) -> None:
         try:
             last = await self._send_blocks()
-            await self._attempt.message.commit()
+            await self._attempt.message.commit(self._accepted, self._attempt.delivered)
         except Unavailable:
             self._give_up(Fault.SPOOL_UNAVAILABLE)
         except BareNewline:

@@ -39,8 +39,8 @@ class RelayEntry:
     recipients: tuple[Address, ...]
     age_s: float
     attempts: int
-    uncertain: bool
-    """An earlier worker may have sent the final dot and died before it could record the reply."""
+    in_doubt: tuple[Address, ...]
+    """For whom an earlier worker may have sent the final dot before it died: some may have the message already."""
 
 
 def format_recipients(recipients: Sequence[Address]) -> bytes:
@@ -83,7 +83,7 @@ def parse_sign_claim(row: Sequence[bytes]) -> SignEntry:
 
 def parse_relay_claim(row: Sequence[bytes], destination: Domain) -> RelayEntry:
     """Read one row of claim_relay.lua."""
-    queue_id, version, envelope_json, signature, chunks, content, size, recipients, age_ms, attempts, sending = row
+    queue_id, version, envelope_json, signature, chunks, content, size, recipients, age_ms, attempts, in_doubt = row
     return RelayEntry(
         queue_id=QueueId(queue_id.decode()),
         destination=destination,
@@ -96,5 +96,5 @@ def parse_relay_claim(row: Sequence[bytes], destination: Domain) -> RelayEntry:
         recipients=parse_recipients(recipients, destination),
         age_s=int(age_ms) / 1000,
         attempts=int(attempts),
-        uncertain=bool(int(sending)),
+        in_doubt=parse_recipients(in_doubt, destination) if in_doubt else (),
     )

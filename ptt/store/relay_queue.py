@@ -116,14 +116,20 @@ class RelayQueue:
         """
         await self._check_lease("renew", entry)
 
-    async def commit(self, entry: RelayEntry) -> None:
-        """Prolong the lease right before the final dot, and write down durably that the dot may be sent.
+    async def commit(self, entry: RelayEntry, in_doubt: Sequence[Address], left: Sequence[Address]) -> None:
+        """Prolong the lease right before the final dot, and write down durably whom the dot is for.
+
+        Args:
+            entry: what was claimed.
+            in_doubt: whom the dot is for.
+            left: who is without a delivery so far, those in doubt too.
 
         Raises:
             LeaseLost: another worker owns the entry: do not send the dot.
             Unavailable: Redis is away: do not send the dot.
         """
-        await self._check_lease("commit", entry)
+        remaining = format_recipients(left) if len(left) != len(entry.recipients) else b""
+        await self._check_lease("commit", entry, format_recipients(in_doubt), remaining)
 
     async def record(self, entry: RelayEntry, attempt: Attempt) -> bool:
         """Record an attempt, however long Redis is away.
@@ -167,9 +173,9 @@ class RelayQueue:
         """
         await self._ask(sweep_call(self._broker_db))
 
-    async def _check_lease(self, script: str, entry: RelayEntry) -> None:
+    async def _check_lease(self, script: str, entry: RelayEntry, *more: bytes) -> None:
         names = (keys.message(entry.queue_id), keys.queue(entry.destination))
-        arguments = (entry.queue_id, entry.destination, self._token, self._lease_ms)
+        arguments = (str(entry.queue_id), str(entry.destination), self._token, self._lease_ms, *more)
         if not await self._ask(Call(SCRIPTS[script], names, arguments)):
             raise LeaseLost(f"{entry.queue_id} {entry.destination}")
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from ptt import maillog
 from ptt.core.address import Address
 from ptt.core.envelope import parse_envelope
-from ptt.core.errors import LeaseLost
+from ptt.core.errors import LeaseLost, Unavailable
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from ptt.core.ports import Courier
@@ -19,6 +19,9 @@ from ptt.store.entries import RelayEntry
 from ptt.store.relay_queue import Attempt, RelayQueue
 
 EXPIRED = Reply(550, "5.4.7", "Delivery time expired")
+HOLD_REASON = "the remote server may have it already"
+SPOOL_WAIT_S = 2.0
+"""How long a message waits whose attempt was given up because Redis was away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,43 +41,75 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
     Raises:
         LeaseLost: another worker owns the entry; nothing was recorded.
     """
-    if entry.uncertain:
-        _tell_uncertain(entry, "a worker ended between the final dot and its record")
+    if entry.in_doubt:
+        _tell_uncertain(entry, entry.in_doubt, "a worker ended between the final dot and its record")
         if policy.holds_uncertain:
-            await _hold(queue, entry, entry.recipients)
+            await _hold(queue, entry)
             return
-    committed = asyncio.Event()
+    progress = _Progress(queue, entry)
     try:
-        outcomes = await courier.deliver(entry.destination, _outbound(queue, entry, committed))
+        outcomes = await courier.deliver(entry.destination, progress.message())
     except asyncio.CancelledError:
         # The worker stops: what has not reached its final dot goes back at once, uncounted.
-        if not committed.is_set():
-            await asyncio.shield(queue.record(entry, _give_back(entry)))
+        if not progress.in_doubt:
+            await asyncio.shield(queue.record(entry, _give_back(entry, 0)))
         raise
+    if progress.is_spool_away:
+        # Redis was away in the midst of it: no fault of the destination, so the schedule does not count it.
+        await _record(queue, entry, outcomes, _give_back(entry, SPOOL_WAIT_S))
+        return
     final = [(recipient, _expire(outcome, entry, policy)) for recipient, outcome in outcomes]
-    await _record(queue, policy, entry, final)
+    delay_s = decide_delay(policy.retry_schedule_s, entry.attempts + 1, policy.jitter()).total_seconds()
+    hold = HOLD_REASON if policy.holds_uncertain and any(_is_uncertain(outcome) for _, outcome in final) else ""
+    await _record(queue, entry, final, Attempt(remaining=(), delay_s=delay_s, counts=True, history=b"", hold=hold))
 
 
-def _give_back(entry: RelayEntry) -> Attempt:
-    return Attempt(remaining=entry.recipients, delay_s=0, counts=False, history=b"")
+class _Progress:
+    """What the spool knows of an attempt under way: whom a dot was sent for, and whether Redis answered."""
+
+    def __init__(self, queue: RelayQueue, entry: RelayEntry) -> None:
+        self._queue = queue
+        self._entry = entry
+        self.in_doubt: Sequence[Address] = ()
+        self.is_spool_away = False
+
+    def message(self) -> OutboundMessage:
+        entry, envelope = self._entry, parse_envelope(self._entry.envelope_json)
+        return OutboundMessage(
+            queue_id=entry.queue_id,
+            reverse_path=envelope.reverse_path,
+            recipients=entry.recipients,
+            size_bytes=entry.size_bytes,
+            body=envelope.body,
+            smtputf8=envelope.smtputf8,
+            read=self._read,
+            commit=self._commit,
+        )
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._queue.read(self._entry):
+                yield part
+        except Unavailable:
+            self.is_spool_away = True
+            raise
+
+    async def _commit(self, in_doubt: Sequence[Address], delivered: Sequence[Address]) -> None:
+        left = [recipient for recipient in self._entry.recipients if recipient not in delivered]
+        self.in_doubt = in_doubt
+        try:
+            await self._queue.commit(self._entry, in_doubt, left)
+        except Unavailable:
+            self.is_spool_away = True
+            raise
 
 
-def _outbound(queue: RelayQueue, entry: RelayEntry, committed: asyncio.Event) -> OutboundMessage:
-    async def commit() -> None:
-        committed.set()
-        await queue.commit(entry)
+def _give_back(entry: RelayEntry, delay_s: float) -> Attempt:
+    return Attempt(remaining=entry.recipients, delay_s=delay_s, counts=False, history=b"")
 
-    envelope = parse_envelope(entry.envelope_json)
-    return OutboundMessage(
-        queue_id=entry.queue_id,
-        reverse_path=envelope.reverse_path,
-        recipients=entry.recipients,
-        size_bytes=entry.size_bytes,
-        body=envelope.body,
-        smtputf8=envelope.smtputf8,
-        read=lambda: queue.read(entry),
-        commit=commit,
-    )
+
+def _is_uncertain(outcome: Outcome) -> bool:
+    return isinstance(outcome, Deferred) and outcome.uncertain
 
 
 def _expire(outcome: Outcome, entry: RelayEntry, policy: AttemptPolicy) -> Outcome:
@@ -88,37 +123,36 @@ def _expire(outcome: Outcome, entry: RelayEntry, policy: AttemptPolicy) -> Outco
 
 
 async def _record(
-    queue: RelayQueue, policy: AttemptPolicy, entry: RelayEntry, outcomes: Sequence[tuple[Address, Outcome]]
+    queue: RelayQueue, entry: RelayEntry, outcomes: Sequence[tuple[Address, Outcome]], plan: Attempt
 ) -> None:
-    remaining = [recipient for recipient, outcome in outcomes if isinstance(outcome, Deferred)]
-    uncertain = [recipient for recipient, outcome in outcomes if isinstance(outcome, Deferred) and outcome.uncertain]
-    delay_s = decide_delay(policy.retry_schedule_s, entry.attempts + 1, policy.jitter()).total_seconds()
     history = json.dumps([_describe(recipient, outcome) for recipient, outcome in outcomes], separators=(",", ":"))
-    hold = "the remote server may have it already" if uncertain and policy.holds_uncertain else ""
+    remaining = [recipient for recipient, outcome in outcomes if isinstance(outcome, Deferred)]
     try:
-        done = await queue.record(
-            entry,
-            Attempt(remaining=remaining, delay_s=delay_s, counts=True, history=history.encode(), hold=hold),
-        )
+        done = await queue.record(entry, replace(plan, remaining=remaining, history=history.encode()))
     except LeaseLost:
         # Another worker took over while this one was sending: the list of possible doubles must be complete.
-        _tell_uncertain(entry, "the lease was lost while the message was being sent")
+        sent = [
+            recipient for recipient, outcome in outcomes if isinstance(outcome, Delivered) or _is_uncertain(outcome)
+        ]
+        _tell_uncertain(entry, sent, "the lease was lost while the message was being sent")
         raise
     for recipient, outcome in outcomes:
-        _tell(entry, recipient, outcome, delay_s)
+        _tell(entry, recipient, outcome, plan)
     if done:
         maillog.emit("message.done", queue_id=entry.queue_id, age_s=round(entry.age_s, 3))
 
 
-async def _hold(queue: RelayQueue, entry: RelayEntry, recipients: Sequence[Address]) -> None:
-    reason = "the remote server may have it already"
-    await queue.record(entry, Attempt(remaining=recipients, delay_s=0, counts=False, history=b"", hold=reason))
-    for recipient in recipients:
-        maillog.emit("recipient.held", maillog.WARNING, recipient=str(recipient), reason=reason)
-
-
-def _tell_uncertain(entry: RelayEntry, reason: str) -> None:
+async def _hold(queue: RelayQueue, entry: RelayEntry) -> None:
+    plan = replace(_give_back(entry, 0), hold=HOLD_REASON)
+    await queue.record(entry, plan)
     for recipient in entry.recipients:
+        maillog.emit(
+            "recipient.held", maillog.WARNING, queue_id=entry.queue_id, recipient=str(recipient), reason=HOLD_REASON
+        )
+
+
+def _tell_uncertain(entry: RelayEntry, recipients: Sequence[Address], reason: str) -> None:
+    for recipient in recipients:
         maillog.emit(
             "recipient.uncertain",
             maillog.WARNING,
@@ -129,7 +163,7 @@ def _tell_uncertain(entry: RelayEntry, reason: str) -> None:
         )
 
 
-def _tell(entry: RelayEntry, recipient: Address, outcome: Outcome, delay_s: float) -> None:
+def _tell(entry: RelayEntry, recipient: Address, outcome: Outcome, plan: Attempt) -> None:
     event, level = _event_of(outcome)
     reply = outcome.reply
     maillog.emit(
@@ -145,7 +179,7 @@ def _tell(entry: RelayEntry, recipient: Address, outcome: Outcome, delay_s: floa
         enhanced_status=reply.enhanced_status if reply else None,
         reply_text=reply.text if reply else None,
         reason=None if isinstance(outcome, Delivered) else outcome.reason,
-        delay_s=round(delay_s) if isinstance(outcome, Deferred) else None,
+        delay_s=round(plan.delay_s) if isinstance(outcome, Deferred) and not plan.hold else None,
     )
 
 

@@ -84,7 +84,7 @@ async def test_message_goes_through_all_states_and_leaves_nothing(address: Redis
         (entry,), _ = await queue.claim(DESTINATION, 50)
         assert entry.recipients == (RECIPIENT,)
         assert b"".join([part async for part in queue.read(entry)]) == b"DKIM-Signature: x\r\n" + CONTENT
-        await queue.commit(entry)
+        await queue.commit(entry, [RECIPIENT], [RECIPIENT])
         assert await queue.record(entry, DONE) is True
     assert list(client.scan_iter()) == [keys.EVENTS.encode()]
 
@@ -137,7 +137,7 @@ async def test_record_with_lost_lease_changes_nothing(address: RedisAddress, cli
         (entry,), _ = await slow.claim(DESTINATION, 1)
         client.hset(keys.message(entry.queue_id), f"o:{DESTINATION}", "another worker")
         with pytest.raises(LeaseLost):
-            await slow.commit(entry)
+            await slow.commit(entry, [RECIPIENT], [RECIPIENT])
         with pytest.raises(LeaseLost):
             await slow.record(entry, DONE)
         with pytest.raises(LeaseLost):
@@ -153,11 +153,11 @@ async def test_expired_lease_is_taken_over_and_tells_that_the_dot_may_be_sent(
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as dead, relay_queue(address) as heir:
         (entry,), _ = await dead.claim(DESTINATION, 1)
-        await dead.commit(entry)
+        await dead.commit(entry, [RECIPIENT], [RECIPIENT])
         client.zadd(keys.queue(DESTINATION), {entry.queue_id: 1})
         heir._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
         (again,), _ = await heir.claim(DESTINATION, 1)
-        assert (entry.uncertain, again.uncertain) == (False, True)
+        assert (entry.in_doubt, again.in_doubt) == ((), (RECIPIENT,))
 
 
 async def test_expired_lease_right_after_a_restart_is_left_to_its_owner(

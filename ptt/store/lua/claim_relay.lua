@@ -3,7 +3,7 @@
 -- KEYS: queue, destinations, parked, events
 -- ARGV: destination, token, limit, max bytes, lease ms, may take expired leases (0/1), most claims, most events
 -- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, signature, chunks, content, size, recipients,
---   age ms, attempts, sending}
+--   age ms, attempts, recipients in doubt}
 local destination = ARGV[1]
 local claimed, parked, bytes = {}, {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
@@ -31,7 +31,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     local f = redis.call('HMGET', key, 'version', 'envelope', 'signature', 'chunks', 'content', 'accepted',
       'a:' .. destination, 'x:' .. destination)
     claimed[#claimed + 1] =
-      {id, f[1], f[2], f[3], f[4], f[5], size, recipients, now - f[6], tonumber(f[7] or 0), f[8] and 1 or 0}
+      {id, f[1], f[2], f[3], f[4], f[5], size, recipients, now - f[6], tonumber(f[7] or 0), f[8] or ''}
   end
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
