@@ -35,9 +35,9 @@ bench: $(READY) peers-install  ## side by side with Postfix + OpenDKIM; prints f
 
 lock:  ## renew requirements/*.txt (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
-	  --extra embedded --extra ed25519 pyproject.toml -o requirements/run.txt
+	  --extra embedded pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
-	  --extra embedded --extra ed25519 --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.txt
+	  --extra embedded --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.txt
 
 # The servers that the tests and the bench talk to; none is started as a service.
 peers-install:

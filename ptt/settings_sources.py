@@ -69,7 +69,7 @@ def read_toml(path: Path, kinds: Mapping[str, Kind]) -> Layer:
         raise ConfigError(f"{path}: {error}") from error
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {_locate(str(error), text)}") from error
     layer = Layer()
     for section, table in tables.items():
@@ -204,7 +204,9 @@ def _drop_empty(value: object, kind: Kind | None) -> object:
 
 def _locate(reason: str, text: str) -> str:
     """Turn tomllib's ``reason (at line 3, column 5)`` into ``line 3, column 5: reason``."""
-    reason, _, place = reason.removesuffix(")").rpartition(" (at ")
+    words, at, place = reason.removesuffix(")").rpartition(" (at ")
+    if not at:
+        return reason
     if place == "end of document":
         place = f"line {text.count(chr(10)) + 1}"
-    return f"{place}: {reason}"
+    return f"{place}: {words}"

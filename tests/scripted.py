@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tests.servers.ports import free_port
-
 EXTENSIONS = ("PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8")
 
 
@@ -25,6 +23,8 @@ class Act(Enum):
     RESET = "RST"
     HANG = "silence"
     DEAF = "reads no more"
+    PAUSE = "waits 10 ms"
+    READ_ONE = "reads a segment and drops it"
     START_TLS = "handshake"
 
 
@@ -96,6 +96,7 @@ class Dialogue:
                 block, self._input = b"", self._input[3:]
             elif end in self._input:
                 block, self._input = self._input.split(end, 1)
+                block += b"\r\n" if self._in_data else b""
             else:
                 if self._in_data and self._input and "data" in self._left:
                     yield self._pick("data", b"")
@@ -108,7 +109,7 @@ class Dialogue:
         answer = self._pick(".", b"250 2.0.0 queued\r\n")
         if _first_digit(answer) == b"2":
             content = b"\r\n".join(line[1:] if line.startswith(b".") else line for line in block.split(b"\r\n"))
-            self._ledger.append(Accepted(mail=self._mail or "", recipients=self._recipients, content=content + b"\r\n"))
+            self._ledger.append(Accepted(mail=self._mail or "", recipients=self._recipients, content=content))
         self._mail, self._recipients = None, []
         return answer
 
@@ -160,6 +161,10 @@ class ScriptedServer:
         self.scripts = list(scripts) or [Script()]
         self.accepted: list[Accepted] = []
         self.dialogues: list[Dialogue] = []
+        self.clients: list[str] = []
+        """Where each connection came from."""
+        self.traffic: list[tuple[int, int]] = []
+        """Octets sent and received on each connection that has ended, by the server's count, without TLS."""
         self.open_count = 0
         self.most_open = 0
         self.port = 0
@@ -174,14 +179,17 @@ class ScriptedServer:
         script = self.scripts[min(len(self.dialogues), len(self.scripts) - 1)]
         dialogue = Dialogue(script, self.accepted)
         self.dialogues.append(dialogue)
+        self.clients.append(writer.get_extra_info("peername")[0])
         self.open_count += 1
         self.most_open = max(self.most_open, self.open_count)
+        connection = _Connection(script, dialogue, reader, writer)
         try:
-            await _Connection(script, dialogue, reader, writer).run()
+            await connection.run()
         except (ConnectionError, ssl.SSLError, TimeoutError):
             pass  # The client has gone; what it did is in the ledger.
         finally:
             self.open_count -= 1
+            self.traffic.append((connection.sent, connection.received))
             writer.transport.abort()
 
 
@@ -197,16 +205,16 @@ class _Connection:
         self._dialogue = dialogue
         self._reader = reader
         self._writer = writer
-        self._sent = 0
-        self._received = 0
+        self.sent = 0
+        self.received = 0
 
     async def run(self) -> None:
         await self._answer(self._script.banner)
         limit = self._script.cut.received if self._script.cut else None
-        while data := await self._reader.read(65536 if limit is None else max(0, limit - self._received)):
-            self._received += len(data)
+        while data := await self._reader.read(65536 if limit is None else max(0, limit - self.received)):
+            self.received += len(data)
             answers = self._dialogue.feed(data)
-            if limit is not None and self._received >= limit:
+            if limit is not None and self.received >= limit:
                 list(answers)  # What came counts, but no answer to the last of it leaves.
                 await self._act(self._script.cut.act if self._script.cut else Act.CLOSE)
             for answer in answers:
@@ -221,11 +229,11 @@ class _Connection:
 
     async def _send(self, data: bytes) -> None:
         cut = self._script.cut
-        if cut is not None and cut.sent is not None and self._sent + len(data) >= cut.sent:
-            self._writer.write(data[: cut.sent - self._sent])
+        if cut is not None and cut.sent is not None and self.sent + len(data) >= cut.sent:
+            self._writer.write(data[: cut.sent - self.sent])
             await self._writer.drain()
             await self._act(cut.act)
-        self._sent += len(data)
+        self.sent += len(data)
         self._writer.write(data)
         await self._writer.drain()
 
@@ -237,6 +245,10 @@ class _Connection:
         elif act is Act.DEAF:
             self._writer.transport.pause_reading()  # type: ignore[attr-defined]
             await asyncio.Event().wait()
+        elif act is Act.PAUSE:
+            await asyncio.sleep(0.01)
+        elif act is Act.READ_ONE:
+            await self._reader.read(65536)
         elif act is Act.HANG:
             while await self._reader.read(65536):
                 pass
@@ -263,8 +275,8 @@ async def scripted_server(*scripts: Script, address: str = "127.0.0.1", port: in
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server.port = port or free_port(address)
-    listener = await asyncio.start_server(begin, address, server.port)
+    listener = await asyncio.start_server(begin, address, port)
+    server.port = listener.sockets[0].getsockname()[1]
     try:
         yield server
     finally:

@@ -16,7 +16,7 @@ from ptt.core.errors import PttError
 
 COMMANDS = {
     "config": ("ptt.cli.config:config", "The settings: check, show."),
-    "demo": ("ptt.cli.demo:demo", "Show the whole path of a message on this host."),
+    "demo": ("ptt.cli.demo:demo", "Show the whole path of mail on this machine, and check every step."),
     "init": ("ptt.cli.init:init", "Make a folder with all that `ptt up` needs."),
     "key": ("ptt.cli.key:key", "DKIM keys: create, publish, list."),
     "send": ("ptt.cli.send:send", "Send a test message through the ingress."),

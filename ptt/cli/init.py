@@ -66,7 +66,7 @@ def init(domain: str | None, directory: Path, certificate: Path | None, key: Pat
             file.write(text)
     except OSError as error:
         raise Exit(f"{error.filename or directory}: {error.strerror or error}", FAILED) from error
-    _print_next_steps(directory, domain, is_self_signed=is_self_signed)
+    _print_next_steps(directory, domain, is_self_signed=is_self_signed, has_certificate=certificate is not None)
 
 
 def _refuse_existing(directory: Path) -> None:
@@ -134,7 +134,7 @@ def _format_config(values: Mapping[str, object]) -> str:
     return format_toml(tables, lambda key: key in values, notes)
 
 
-def _print_next_steps(directory: Path, domain: str | None, *, is_self_signed: bool) -> None:
+def _print_next_steps(directory: Path, domain: str | None, *, is_self_signed: bool, has_certificate: bool) -> None:
     config = directory / CONFIG
     click.echo(f"wrote {config}, {SEAL_KEY}, {KEYS}/, {USERS}", err=True)
     if is_self_signed:
@@ -145,9 +145,11 @@ def _print_next_steps(directory: Path, domain: str | None, *, is_self_signed: bo
             err=True,
         )
     option = "" if config == Path(CONFIG) else f" --config {config}"
-    domain = domain or "example.org"
     click.echo("\nNext:", err=True)
-    if not directory.joinpath(CERTIFICATE).exists():
-        click.echo(f"  set ingress.hostname, and ingress.certificate_file and key_file, in {config}", err=True)
+    if domain is None:
+        click.echo(f"  set ingress.hostname in {config}", err=True)
+    if not has_certificate and not (directory / CERTIFICATE).exists():
+        click.echo(f"  set ingress.certificate_file and ingress.key_file in {config}", err=True)
+    domain = domain or "example.org"
     for command in (f"user add alice --address alice@{domain}", f"key create {domain}", "config check", "up"):
         click.echo(f"  ptt{option} {command}", err=True)

@@ -4,7 +4,7 @@ import time
 
 import click
 
-_WIDTH = 13
+_WIDTH = 18
 _MAX_TEXT = 160
 """A reply or a record that is longer is cut: the point is to be read."""
 

@@ -24,6 +24,11 @@ class Signature:
     passed: bool
     reason: str = ""
 
+    @property
+    def key_name(self) -> str:
+        """Where its public key is (RFC 6376 section 3.6.2.1)."""
+        return f"{self.selector}._domainkey.{self.domain}."
+
 
 @dataclass(frozen=True, slots=True)
 class DnsClient:

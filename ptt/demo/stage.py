@@ -78,6 +78,12 @@ async def open_stage(
         destination.stop()
 
 
+def list_key_names(stage: Stage) -> list[str]:
+    """List the names of the DKIM keys that the primary took from us."""
+    taken = (one for one in stage.primary.updates if (one.rcode, one.signer) == ("NOERROR", place.TSIG_NAME))
+    return sorted({change.split()[0] for one in taken for change in one.changes})
+
+
 def _issue_certificates(site: Site, now: datetime) -> None:
     site.ca_file.parent.mkdir(parents=True)
     authority = Authority(now)

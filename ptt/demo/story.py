@@ -62,7 +62,9 @@ async def _run_up(stage: Stage) -> None:
 async def _stop(stage: Stage, up: Up) -> None:
     console = stage.console
     console.step("The end: SIGTERM, as systemd sends it")
+    crashes = len(up.find("process.exited"))
     exit_code = await up.stop()
     for event in up.find("process.exited"):
         console.tell(event["process"], f"exit code {event['exit_code']}")
+    console.check(not crashes, f"processes that had ended before: {crashes}")
     console.check(exit_code == 0, f"ptt up finished what it had in hand and ended with {exit_code}")

@@ -67,7 +67,7 @@ class Primary:
             Unavailable: no reply, or SERVFAIL.
             UpdateRefused: the reply does not prove that it is the primary's.
         """
-        # Without RD, BIND also gives what it would leave out for a client that wants the answer alone.
+        # No flags: what the server itself has is wanted, not what it could find out (RD, RFC 1034 section 4.3.1).
         return self._exchange(dns.message.make_query(name, rdtype, flags=0))
 
     def update(
@@ -89,7 +89,7 @@ class Primary:
         rcode = self._exchange(update).rcode()
         if rcode == dns.rcode.NOERROR or rcode in allowed:
             return rcode
-        raise UpdateRefused(f"{self} refuses: {explain(rcode)}")
+        raise UpdateRefused(f"{self} refuses: {_explain(rcode)}")
 
     def _exchange(self, request: dns.message.Message) -> dns.message.Message:
         request.use_tsig(self.key)
@@ -97,19 +97,19 @@ class Primary:
             reply = dns.query.tcp(request, self.address, timeout=self.timeout_s, port=self.port)
         except tuple(_TSIG_REASONS) as error:
             raise UpdateRefused(f"{self} refuses: {_TSIG_REASONS[type(error)]}") from error
+        except dns.exception.FormError as error:
+            # RFC 8945 section 5.3: a reply without TSIG may be anybody's, whatever its rcode says.
+            raise UpdateRefused(f"{self} gave a reply that is not signed or not understood: {error}") from error
         except dns.exception.Timeout as error:
             raise Unavailable(f"{self} did not reply within {self.timeout_s:g} s") from error
         except (OSError, EOFError, dns.exception.DNSException) as error:
             raise Unavailable(f"{self} cannot be asked: {str(error) or type(error).__name__}") from error
         if reply.rcode() == dns.rcode.SERVFAIL:
             raise Unavailable(f"{self} has a problem of its own: SERVFAIL")
-        # RFC 8945 section 5.3: who did not sign may be anybody. A server without our key may still say so.
-        if not reply.had_tsig:
-            raise UpdateRefused(f"{self} did not sign its reply ({explain(reply.rcode())})")
         return reply
 
 
-def explain(rcode: dns.rcode.Rcode) -> str:
+def _explain(rcode: dns.rcode.Rcode) -> str:
     """Say in one line what an rcode of an update means."""
     text = dns.rcode.to_text(rcode)
     return f"{text}: {_REASONS[rcode]}" if rcode in _REASONS else text
@@ -128,6 +128,8 @@ def load_tsig_key(name: str, secret_file: Path, algorithm: str) -> dns.tsig.Key:
     """
     try:
         secret = b64decode(secret_file.read_text().strip(), validate=True)
+        if not secret:
+            raise ConfigError(f"{secret_file}: dns_update.tsig_secret_file: empty")
         return dns.tsig.Key(dns.name.from_text(name), secret, algorithm)
     except OSError as error:
         raise ConfigError(f"{secret_file}: dns_update.tsig_secret_file: {error.strerror}") from error

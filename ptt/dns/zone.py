@@ -90,6 +90,8 @@ def find_zone(primary: Primary, name: dns.name.Name) -> dns.name.Name:
         for rrset in [*reply.answer, *reply.authority]:
             if rrset.rdtype == dns.rdatatype.SOA and reply.flags & dns.flags.AA and name.is_subdomain(rrset.name):
                 return rrset.name
+            if rrset.rdtype == dns.rdatatype.NS and not reply.flags & dns.flags.AA:
+                raise UpdateRefused(f"{primary} has delegated {rrset.name} to other servers: {name} is not in its zone")
         ancestor = ancestor.parent()
     raise UpdateRefused(f"{primary} is not authoritative for any zone of {name}")
 

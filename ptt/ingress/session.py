@@ -166,9 +166,9 @@ class Session:
                 missing_bytes = progress_bytes
                 connection.restart_clock()
             rest = reader.feed(octets)
+            if not share.hold(reader.held_bytes):
+                reader.refuse(replies.NO_MEMORY)
             if rest is not None:
                 connection.inbox.feed(rest)
                 return reader.finish()
-            if not share.hold(reader.held_bytes):
-                reader.refuse(replies.NO_MEMORY)
             await connection.receive()

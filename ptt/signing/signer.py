@@ -29,10 +29,12 @@ from ptt.signing.canonicalization import relax_body, relax_header
 from ptt.signing.domain_names import to_a_labels
 from ptt.signing.keys import KeyRing, SigningKey
 
-DEFAULT_LIFETIME_S = (5 + 7) * 86400
-"""How long a signature is valid: the queue life of 5 days and a week for other queues on the way.
+GRACE_S = 7 * 86400
+"""How long a signature outlives our queue: other queues on the way hold mail for days, too."""
+DEFAULT_LIFETIME_S = 5 * 86400 + GRACE_S
+"""How long a signature is valid, with a queue life of 5 days; it ends so that a message cannot be replayed for years.
 
-It ends so that a message cannot be replayed for years (RFC 6376 section 8.6).
+RFC 6376 section 8.6.
 """
 
 _LINEAR = b"ptt-relaxed"

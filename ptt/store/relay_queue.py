@@ -175,7 +175,13 @@ class RelayQueue:
 
     async def _check_lease(self, script: str, entry: RelayEntry, *more: bytes) -> None:
         names = (keys.message(entry.queue_id), keys.queue(entry.destination))
-        arguments = (str(entry.queue_id), str(entry.destination), self._token, self._lease_ms, *more)
+        arguments: tuple[str | bytes | int, ...] = (
+            entry.queue_id,
+            entry.destination,
+            self._token,
+            self._lease_ms,
+            *more,
+        )
         if not await self._ask(Call(SCRIPTS[script], names, arguments)):
             raise LeaseLost(f"{entry.queue_id} {entry.destination}")
 

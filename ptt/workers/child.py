@@ -27,6 +27,8 @@ _EX_OSERR = 71  # sysexits.h: the system could not even start it
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 10.0
 """A program that ends at once, for ever, must not take the processor from the others."""
+MAX_READY_DELAY_S = 0.5
+"""One that had begun to work is missed: its port is to be back within 2 s, also when it is killed again and again."""
 STABLE_AFTER_S = 30.0
 """Who lived that long gets the first delay again."""
 _DRAIN_S = 1.0  # how long the last lines of a dead process are waited for
@@ -54,6 +56,9 @@ class Ending:
     exit_code: int
     lived_s: float
     was_ready: bool
+    """Whether it worked in this life."""
+    had_worked: bool
+    """Whether it worked in this or an earlier life."""
 
 
 def decide_restart(ending: Ending, previous_delay_s: float) -> float | None:
@@ -66,12 +71,11 @@ def decide_restart(ending: Ending, previous_delay_s: float) -> float | None:
     Returns:
         Seconds to wait, or None if it refuses its settings and never worked with them: then everything has to stop.
     """
-    worked = ending.was_ready or ending.lived_s >= STABLE_AFTER_S
-    if ending.exit_code == EX_CONFIG and not worked:
+    if ending.exit_code == EX_CONFIG and not ending.had_worked:
         return None
     if ending.lived_s >= STABLE_AFTER_S or not previous_delay_s:
         return FIRST_DELAY_S
-    return min(2 * previous_delay_s, MAX_DELAY_S)
+    return min(2 * previous_delay_s, MAX_READY_DELAY_S if ending.was_ready else MAX_DELAY_S)
 
 
 class LogPipe(asyncio.Protocol):
@@ -106,6 +110,7 @@ class Child:
         self.ready = asyncio.Event()
         self.finished = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._is_working = False
         self._process: asyncio.subprocess.Process | None = None
         self._write = write
 
@@ -154,16 +159,21 @@ class Child:
     async def _live(self) -> Ending:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        self._is_working = False
         try:
             exit_code = await self._run_once()
         except OSError as error:
             maillog.emit("process.not_started", logging.ERROR, process=self.program.name, reason=str(error))
             exit_code = _EX_OSERR
-        ending = Ending(exit_code=exit_code, lived_s=loop.time() - began, was_ready=self.ready.is_set())
-        level = logging.INFO if self._stopping.is_set() else logging.ERROR
-        maillog.emit(
-            "process.exited", level, process=self.program.name, exit_code=exit_code, lived_s=round(ending.lived_s, 1)
+        lived_s = loop.time() - began
+        ending = Ending(
+            exit_code=exit_code,
+            lived_s=lived_s,
+            was_ready=self._is_working or (self.ready.is_set() and not self.program.ready_event),
+            had_worked=self.ready.is_set() or lived_s >= STABLE_AFTER_S,
         )
+        level = logging.INFO if self._stopping.is_set() else logging.ERROR
+        maillog.emit("process.exited", level, process=self.program.name, exit_code=exit_code, lived_s=round(lived_s, 1))
         return ending
 
     async def _run_once(self) -> int:
@@ -211,5 +221,6 @@ class Child:
     def _take_line(self, line: bytes) -> None:
         fields = parse_line(self.program.name, line, datetime.now(UTC))  # noqa: TID251 - a line needs its time
         if self.program.ready_event and fields["event"] == self.program.ready_event:
+            self._is_working = True
             self.ready.set()
         self._write(format_line(fields))

@@ -11,7 +11,7 @@ from celery import Celery, signals
 from ptt import maillog
 from ptt.settings import Settings
 from ptt.signing.keys import KeyRing
-from ptt.signing.signer import Signer
+from ptt.signing.signer import GRACE_S, Signer
 from ptt.store.connection import RedisAddress
 from ptt.store.sign_queue import SignQueue
 from ptt.store.sweep import SweepThread
@@ -35,7 +35,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     @cache
     def build() -> SignService:
         # Called in the process of the pool: a connection, a token or a parsed key must not cross a fork.
-        signer = Signer(KeyRing(keys_dir))
+        signer = Signer(KeyRing(keys_dir), lifetime_s=int(settings.relay.max_age_s) + GRACE_S)
         return SignService(SignQueue(address, settings.queue.lease_s), signer, seal_key, _now)
 
     app.service = build  # type: ignore[attr-defined]

@@ -110,6 +110,7 @@ class Supervisor:
         await _finish(children)
 
     def _on_hangup(self) -> None:
+        # One that is still starting may die of it, and then starts again with the new files.
         for child in self._begun:
             if child.program.reloads:
                 child.send_signal(signal.SIGHUP)

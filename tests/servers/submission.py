@@ -21,6 +21,7 @@ from ptt.ingress.budget import Budget
 from ptt.ingress.listener import Endpoint, Listener
 from ptt.ingress.session import House
 from ptt.ingress.tls import ServerTls
+from tests.waiting import wait_until_async
 
 HOSTNAME = "mail.example.test"
 SEAL_KEY = bytes(range(32))
@@ -125,10 +126,11 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @dataclass
-class Submission587:
+class SubmissionServer:
     """A running server: ``port`` speaks STARTTLS, ``tls_port`` TLS from the start."""
 
     listener: Listener
+    budget: Budget
     spool: RecordingSpool
     users: FixedUsers
     tls: ServerTls
@@ -146,10 +148,10 @@ async def running_submission(
     max_connections: int = 50,
     held_bytes: int = 10_000_000,
     certificate: Certificate | None = None,
-) -> AsyncIterator[Submission587]:
+) -> AsyncIterator[SubmissionServer]:
     """Run a server; at the end no connection may be left."""
     certificate = certificate or shared_certificate()
-    spool, users = RecordingSpool(), FixedUsers()
+    spool, users, budget = RecordingSpool(), FixedUsers(), Budget(held_bytes)
     tls = ServerTls(certificate.certificate_file, certificate.key_file)
     house = House(
         policy=Policy(
@@ -157,7 +159,7 @@ async def running_submission(
         ),
         users=users,
         acceptor=Acceptor(hostname=Domain(HOSTNAME), seal_key=SEAL_KEY, spool=spool),
-        budget=Budget(held_bytes),
+        budget=budget,
         tls_context=tls.context,
         timeout_s=timeout_s,
     )
@@ -165,8 +167,8 @@ async def running_submission(
     endpoints = [Endpoint(address="127.0.0.1", port=0, is_tls_implicit=implicit) for implicit in (False, True)]
     plain, implicit = await listener.start(endpoints)
     try:
-        yield Submission587(listener, spool, users, tls, certificate, plain.port, implicit.port)
-        assert house.budget.held_bytes == 0
+        yield SubmissionServer(listener, budget, spool, users, tls, certificate, plain.port, implicit.port)
+        await wait_until_async(lambda: budget.held_bytes == 0, "no content is held")
     finally:
         await listener.stop(timeout_s=1)
 
@@ -248,7 +250,7 @@ def encode(octets: bytes) -> str:
 
 
 @asynccontextmanager
-async def connected(server: Submission587, *, implicit: bool = True, greeted: bool = True) -> AsyncIterator[Client]:
+async def connected(server: SubmissionServer, *, implicit: bool = True, greeted: bool = True) -> AsyncIterator[Client]:
     """Connect to a server, by default over TLS, and read its greeting."""
     if implicit:
         streams = await asyncio.open_connection("127.0.0.1", server.tls_port, ssl=server.certificate.trust())
@@ -264,7 +266,7 @@ async def connected(server: Submission587, *, implicit: bool = True, greeted: bo
 
 
 @asynccontextmanager
-async def logged_in(server: Submission587) -> AsyncIterator[Client]:
+async def logged_in(server: SubmissionServer) -> AsyncIterator[Client]:
     """Connect over TLS and log in."""
     async with connected(server) as client:
         await client.log_in()

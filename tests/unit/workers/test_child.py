@@ -2,7 +2,15 @@
 
 import pytest
 
-from ptt.workers.child import EX_CONFIG, FIRST_DELAY_S, MAX_DELAY_S, STABLE_AFTER_S, Ending, decide_restart
+from ptt.workers.child import (
+    EX_CONFIG,
+    FIRST_DELAY_S,
+    MAX_DELAY_S,
+    MAX_READY_DELAY_S,
+    STABLE_AFTER_S,
+    Ending,
+    decide_restart,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,23 +26,26 @@ from ptt.workers.child import EX_CONFIG, FIRST_DELAY_S, MAX_DELAY_S, STABLE_AFTE
         (-9, STABLE_AFTER_S - 1, 0.8, 1.6),
     ],
 )
-def test_decide_restart_delay_doubles_until_stable(
+def test_decide_restart_never_ready_delay_doubles_until_stable(
     exit_code: int, lived_s: float, previous_delay_s: float, expected: float
 ) -> None:
     """The delay doubles from 0.1 s to 10 s, and starts anew for who lived 30 s."""
-    ending = Ending(exit_code=exit_code, lived_s=lived_s, was_ready=False)
+    ending = Ending(exit_code=exit_code, lived_s=lived_s, was_ready=False, had_worked=False)
     assert decide_restart(ending, previous_delay_s) == expected
 
 
-@pytest.mark.parametrize(
-    ("lived_s", "was_ready", "expected"),
-    [(1, False, None), (1, True, FIRST_DELAY_S), (STABLE_AFTER_S, False, FIRST_DELAY_S)],
-)
+@pytest.mark.parametrize(("previous_delay_s", "expected"), [(0, FIRST_DELAY_S), (0.1, 0.2), (8, MAX_READY_DELAY_S)])
+def test_decide_restart_was_ready_comes_back_soon(previous_delay_s: float, expected: float) -> None:
+    """Who worked in this life is started again within half a second, however often it was killed before."""
+    ending = Ending(exit_code=-9, lived_s=2, was_ready=True, had_worked=True)
+    assert decide_restart(ending, previous_delay_s) == expected
+
+
+@pytest.mark.parametrize(("had_worked", "expected"), [(False, None), (True, FIRST_DELAY_S)])
 def test_decide_restart_refused_settings_end_everything_only_at_first(
-    lived_s: float,
-    was_ready: bool,  # noqa: FBT001 - a column of the table
+    had_worked: bool,  # noqa: FBT001 - a column of the table
     expected: float | None,
 ) -> None:
     """Exit 78 of a program that never worked is final; one that worked is tried again, for mail must go on."""
-    ending = Ending(exit_code=EX_CONFIG, lived_s=lived_s, was_ready=was_ready)
+    ending = Ending(exit_code=EX_CONFIG, lived_s=1, was_ready=False, had_worked=had_worked)
     assert decide_restart(ending, 0) == expected

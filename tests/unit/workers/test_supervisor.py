@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,10 @@ class Run:
     def pids(self, process: str) -> list[int]:
         """Give the process ids that a child had, in order."""
         return [line["pid"] for line in self.lines if line["event"] == "child.started" and line["process"] == process]
+
+    def find_pid(self, event: str) -> int:
+        """Give the process id of who logged the event first."""
+        return next(int(line["pid"]) for line in self.lines if line["event"] == event)
 
     async def wait_for(self, event: str, count: int = 1) -> None:
         """Wait until the event was logged so often."""
@@ -119,24 +123,18 @@ async def test_supervisor_group_with_probe_holds_back_the_next() -> None:
 async def test_supervisor_all_started_says_ready_once(caplog: pytest.LogCaptureFixture) -> None:
     """up.ready is logged when the last child has logged its own event, not before."""
     caplog.set_level("INFO", logger="ptt")
-    silent = make_program(
-        "ingress-1", STEADY.replace('tell("child.started")', "").replace("child.reloaded", "child.started")
-    )
+    waiting = STEADY.replace("child.started", "child.waiting").replace("child.reloaded", "child.started")
 
-    def ready() -> int:
+    def count_ready() -> int:
         return [getattr(record, "event", "") for record in caplog.records].count("up.ready")
 
-    async with running(group(make_program("sign"), silent)) as run:
+    async with running(group(make_program("sign"), make_program("ingress-1", waiting))) as run:
         await run.wait_for("child.started")
-        assert ready() == 0
-        await wait_until_async(lambda: _signal_until_ready(run, ready), "up.ready")
-    assert ready() == 1
-
-
-def _signal_until_ready(run: Run, ready: Callable[[], int]) -> bool:
-    if not ready():
-        os.kill(os.getpid(), signal.SIGHUP)
-    return bool(ready()) and "ingress-1" in run.events("child.started")
+        await run.wait_for("child.waiting")
+        assert count_ready() == 0
+        os.kill(run.find_pid("child.waiting"), signal.SIGHUP)
+        await wait_until_async(lambda: count_ready() == 1, "up.ready")
+    assert count_ready() == 1
 
 
 async def test_supervisor_killed_child_is_back_within_two_seconds() -> None:

@@ -1,0 +1,236 @@
+"""``ptt key`` from end to end against a real BIND: what it prints, what it changes, and its exit codes."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ptt.cli import main
+from ptt.core.errors import NoUsableKey
+from ptt.signing.keys import KeyRing
+from ptt.signing.signer import Signer
+from tests.servers.bind import ADDRESS, Bind, running_bind
+from tests.servers.verifiers import verify_by_dkimpy
+from tests.signing_keys import DOMAIN, SIGNED_AT
+
+CONTENT = b"From: alice@example.test\r\n\r\nhello\r\n"
+SECOND = "127.0.0.3"
+
+
+@dataclass
+class Desk:
+    """A folder with keys and a ptt.toml, and the way to run commands on it."""
+
+    folder: Path
+    config: Path
+
+    def run(self, *arguments: str) -> Result:
+        """Run ``ptt key``."""
+        result = CliRunner().invoke(main, ["--config", str(self.config), "key", *arguments])
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        return result
+
+    @property
+    def ring(self) -> KeyRing:
+        """Open the keys as the sign role would."""
+        return KeyRing(self.folder / "keys")
+
+    def is_signing(self) -> bool:
+        """Tell whether mail of the domain can be signed."""
+        try:
+            return bool(self.ring.get_active(DOMAIN))
+        except NoUsableKey:
+            return False
+
+    def write_config(self, *lines: str) -> None:
+        """Write ptt.toml."""
+        self.config.write_text("\n".join(['[signing]\nkeys_dir = "keys"', *lines, ""]))
+
+    def use(self, bind: Bind) -> None:
+        """Let this server be the primary."""
+        (self.folder / "tsig").write_text(bind.secret)
+        self.write_config(
+            "[dns_update]",
+            f'server = "{bind.address}"\nport = {bind.port}\ncheck_port = {bind.port}',
+            f'tsig_key_name = "{bind.key_name}"\ntsig_secret_file = "tsig"',
+        )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """Make a folder without keys and without a primary."""
+    desk = Desk(tmp_path, tmp_path / "ptt.toml")
+    desk.write_config()
+    return desk
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Commands send the log of the process to their own stderr, which ends with them."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def bind() -> Iterator[Bind]:
+    """Run a primary of the domain."""
+    with running_bind((DOMAIN,)) as server:
+        yield server
+
+
+def events(result: Result) -> list[str]:
+    """Give the events that a command logged."""
+    return [json.loads(line)["event"] for line in result.stderr.splitlines() if line.startswith("{")]
+
+
+def test_key_is_created_published_and_signs(desk: Desk, bind: Bind) -> None:
+    """The three commands bring a domain from nothing to signatures that verify with what BIND answers."""
+    desk.use(bind)
+    for algorithm in ("rsa2048", "ed25519"):
+        assert desk.run("create", DOMAIN, "--algorithm", algorithm).exit_code == 0
+    assert not desk.is_signing()
+    result = desk.run("publish", DOMAIN)
+    assert result.exit_code == 0, result.output
+    assert events(result) == ["key.published"] * 2 + ["key.activated"] * 2
+    records = {key.record_name: bind.get_texts(key.record_name)[0] for key in desk.ring.get_active(DOMAIN)}
+    signature = Signer(desk.ring).sign(CONTENT, signed_at=SIGNED_AT)
+    assert sorted(verify_by_dkimpy(signature + CONTENT, records)) == ["ed25519-sha256=pass", "rsa-sha256=pass"]
+    assert [row["state"] for row in json.loads(desk.run("list", "-o", "json").stdout)] == ["active", "active"]
+
+
+def test_publish_again_changes_nothing(desk: Desk, bind: Bind) -> None:
+    """A command that is run twice does no harm."""
+    desk.use(bind)
+    desk.run("create", DOMAIN, "--algorithm", "ed25519")
+    desk.run("publish", DOMAIN)
+    result = desk.run("publish", DOMAIN)
+    assert (result.exit_code, events(result)) == (0, [])
+    assert "nothing to publish" in result.stdout
+
+
+def test_publish_with_a_lagging_server_keeps_the_key_waiting(desk: Desk) -> None:
+    """The zone has a second server that does not answer: exit 75, the key stays published and signs nothing."""
+    with running_bind((DOMAIN,), nameservers=(ADDRESS, SECOND)) as bind:
+        desk.use(bind)
+        desk.run("create", DOMAIN, "--selector", "s1", "--algorithm", "ed25519")
+        result = desk.run("publish", DOMAIN, "--wait", "0")
+    assert (result.exit_code, events(result)) == (75, ["key.published"])
+    assert "s1._domainkey.example.test is not active: ns2.example.test. (127.0.0.3) does not answer" in result.stderr
+    assert [row["state"] for row in json.loads(desk.run("list", "-o", "json").stdout)] == ["published"]
+    assert not desk.is_signing()
+
+
+def test_publish_that_is_refused_says_why(desk: Desk, bind: Bind) -> None:
+    """The primary knows another secret: exit 1 with one line, the key stays as it was."""
+    desk.use(bind)
+    (desk.folder / "tsig").write_text("AAAA")
+    desk.run("create", DOMAIN, "--algorithm", "ed25519")
+    result = desk.run("publish", DOMAIN)
+    assert (result.exit_code, events(result)) == (1, [])
+    assert result.stderr.count("\n") == 1
+    assert "BADSIG" in result.stderr
+    assert [row["state"] for row in json.loads(desk.run("list", "-o", "json").stdout)] == ["created"]
+
+
+def test_publish_while_the_primary_is_down_is_temporary(desk: Desk, bind: Bind) -> None:
+    """Exit 75: a script tries again later."""
+    desk.use(bind)
+    bind.stop()
+    desk.run("create", DOMAIN, "--algorithm", "ed25519")
+    assert desk.run("publish", DOMAIN).exit_code == 75
+
+
+def test_key_without_primary_is_published_by_hand(desk: Desk) -> None:
+    """What `create` prints is put into the zone as it is; `publish` then finds it and lets the key sign."""
+    created = desk.run("create", DOMAIN, "--selector", "hand")
+    line = next(line for line in created.stdout.splitlines() if line.startswith("hand._domainkey.example.test. "))
+    with running_bind((DOMAIN,), records=[line]) as bind:
+        desk.write_config(
+            f"[dns_update]\ncheck_port = {bind.port}",
+            f'[relay]\nresolvers = ["{bind.address}"]\nresolver_port = {bind.port}',
+        )
+        result = desk.run("publish", DOMAIN)
+    assert (result.exit_code, events(result)) == (0, ["key.published", "key.activated"])
+    assert desk.is_signing()
+
+
+def test_key_without_primary_and_without_record_is_a_problem(desk: Desk, bind: Bind) -> None:
+    """Nobody has put the record there: exit 4."""
+    desk.run("create", DOMAIN, "--selector", "hand", "--algorithm", "ed25519")
+    desk.write_config(
+        f"[dns_update]\ncheck_port = {bind.port}",
+        f'[relay]\nresolvers = ["{bind.address}"]\nresolver_port = {bind.port}',
+    )
+    result = desk.run("publish", DOMAIN, "--wait", "0")
+    assert (result.exit_code, events(result)) == (4, [])
+    assert "does not have the record yet" in result.stderr
+    assert not desk.is_signing()
+
+
+def test_create_with_a_taken_selector_fails(desk: Desk) -> None:
+    """Exit 1, and the key stays."""
+    desk.run("create", DOMAIN, "--selector", "s1", "--algorithm", "ed25519")
+    result = desk.run("create", DOMAIN, "--selector", "s1", "--algorithm", "ed25519")
+    assert result.exit_code == 1
+    assert "there is a key s1 already" in result.stderr
+
+
+def test_create_for_an_internationalised_domain_uses_a_labels(desk: Desk) -> None:
+    """The folder and the record have the name that the DNS has."""
+    assert desk.run("create", "M\u00fcnchen.test", "--algorithm", "ed25519").exit_code == 0
+    assert (desk.folder / "keys" / "xn--mnchen-3ya.test").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (["create", "nodots"], 2),
+        (["create", "../etc"], 2),
+        (["create", DOMAIN, "--selector", "../x"], 2),
+        (["create", DOMAIN, "--algorithm", "rsa1024"], 2),
+        (["publish", DOMAIN], 3),
+    ],
+)
+def test_key_with_bad_arguments_exits_with_the_code(desk: Desk, arguments: list[str], exit_code: int) -> None:
+    """2 for what was typed wrong, 3 for what is not there."""
+    assert desk.run(*arguments).exit_code == exit_code
+    assert not (desk.folder / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (['[dns_update]\nserver = "127.0.0.1"'], "tsig_key_name and tsig_secret_file"),
+        (['[dns_update]\nserver = "127.0.0.1"\ntsig_key_name = "k"\ntsig_secret_file = "none"'], "tsig_secret_file"),
+    ],
+)
+def test_publish_with_bad_settings_exits_with_78(desk: Desk, lines: list[str], reason: str) -> None:
+    """The line names the key of ptt.toml."""
+    desk.write_config(*lines)
+    result = desk.run("publish", DOMAIN)
+    assert result.exit_code == 78
+    assert reason in result.stderr
+
+
+def test_create_without_keys_dir_exits_with_78(desk: Desk) -> None:
+    """There is no place to guess."""
+    desk.config.write_text("")
+    result = desk.run("create", DOMAIN)
+    assert result.exit_code == 78
+    assert "signing.keys_dir" in result.stderr
+
+
+def test_list_shows_refused_keys_with_the_reason(desk: Desk) -> None:
+    """A key that others can read is not hidden: the operator sees why it signs nothing."""
+    desk.run("create", DOMAIN, "--selector", "s1", "--algorithm", "ed25519")
+    (desk.folder / "keys" / DOMAIN / "s1.pem").chmod(0o644)
+    result = desk.run("list")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{DOMAIN}  s1  -  refused  has mode 0644")
+    assert events(result) == ["key.refused"]

@@ -1,0 +1,63 @@
+"""Lines out of octets: CRLF only, any pieces, and flat memory whatever comes."""
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptt.ingress.inbox import MAX_LINE, Inbox
+
+
+def drain(inbox: Inbox) -> list[bytes]:
+    """Take all complete lines."""
+    lines = []
+    while (line := inbox.take_line()) is not None:
+        lines.append(line)
+    return lines
+
+
+@given(st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"NOOP"]), max_size=30), st.integers(1, 7))
+def test_lines_end_at_crlf_only_and_pieces_make_no_difference(units: list[bytes], size: int) -> None:
+    """A bare CR or LF is an octet of the line like any other (RFC 5321 section 2.3.8)."""
+    octets = b"".join(units)
+    expected = octets.split(b"\r\n")
+    inbox, found = Inbox(), []
+    for start in range(0, len(octets), size):
+        inbox.feed(octets[start : start + size])
+        found += drain(inbox)
+    assert found == expected[:-1]
+    assert bytes(inbox.take_all()) == expected[-1]
+
+
+@pytest.mark.parametrize("size", [1000, MAX_LINE + 1, 65_536])
+def test_endless_line_comes_out_cut_and_the_next_one_whole(size: int) -> None:
+    """Ten megabytes without CRLF take no memory, and what follows the line is not lost."""
+    inbox = Inbox()
+    piece = b"x" * size
+    tracemalloc.start()
+    for _ in range(10_000_000 // size):
+        inbox.feed(piece)
+        assert inbox.take_line() is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300_000
+    inbox.feed(b"x\r")
+    assert inbox.take_line() is None
+    inbox.feed(b"\nNOOP\r\n")
+    first, second = drain(inbox)
+    assert len(first) == MAX_LINE + 1
+    assert second == b"NOOP"
+
+
+@pytest.mark.parametrize("pieces", [[b"helloQUIT\r\n"], [b"he", b"l", b"loQUIT\r\n"], [b"hello", b"QUIT\r\n"]])
+def test_skipped_octets_are_never_a_line(pieces: list[bytes]) -> None:
+    """They may have arrived already or be still on their way."""
+    inbox = Inbox()
+    inbox.feed(b"BDAT 5\r\n")
+    assert inbox.take_line() == b"BDAT 5"
+    inbox.feed(pieces[0])
+    inbox.skip(5)
+    for piece in pieces[1:]:
+        inbox.feed(piece)
+    assert drain(inbox) == [b"QUIT"]
