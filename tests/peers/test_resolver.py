@@ -97,8 +97,10 @@ Answer = Callable[[dns.message.QueryMessage], dns.message.Message]
 
 
 @asynccontextmanager
-async def asking(reply: Reply, *, timeout_s: float = 1.0, over_tcp: Reply | None = None) -> AsyncIterator[DnsResolver]:
-    """Give a resolver whose server answers by ``reply``; ``asked`` on it counts the queries."""
+async def asking(
+    reply: Reply, *, timeout_s: float = 1.0, over_tcp: Reply | None = None, max_answers: int = 100
+) -> AsyncIterator[DnsResolver]:
+    """Give a resolver whose server answers by ``reply``, over TCP by ``over_tcp``; QUERIES lists what it is asked."""
     port = free_port_both()
 
     def respond(request: bytes, is_tcp: bool) -> bytes | None:  # noqa: FBT001 - the hook of a responder
@@ -110,7 +112,9 @@ async def asking(reply: Reply, *, timeout_s: float = 1.0, over_tcp: Reply | None
 
     QUERIES.clear()
     with running_responder("127.0.0.1", port, respond):
-        resolver = DnsResolver(nameservers=["127.0.0.1"], port=port, timeout_s=timeout_s, try_s=timeout_s / 4)
+        resolver = DnsResolver(
+            nameservers=["127.0.0.1"], port=port, timeout_s=timeout_s, try_s=timeout_s / 4, max_answers=max_answers
+        )
         yield resolver
         await resolver.close()
 
@@ -188,6 +192,14 @@ async def test_answer_is_kept_for_its_ttl(reply: Reply, count: int) -> None:
             except NoSuchDomain:
                 continue
         assert len(QUERIES) == count
+
+
+async def test_answers_above_the_limit_are_forgotten_the_oldest_first() -> None:
+    """The names come from strangers' mail: what is kept of them is bounded."""
+    async with asking(answer_with("10 mx.example.test."), max_answers=2) as resolver:
+        for name in "abcbca":
+            await resolver.resolve_mx(Domain(f"{name}.test"))
+        assert [f"{name}.test. IN MX" for name in "abca"] == QUERIES
 
 
 async def test_same_question_at_once_is_asked_once() -> None:
