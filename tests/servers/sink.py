@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-
 OFFERS = ("sink.test", "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 50000000", "ENHANCEDSTATUSCODES")
 
 

@@ -1,11 +1,13 @@
 """Listening and stopping. RFC 5321 section 3.8."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
 
 from ptt.core.errors import ConfigError
+from ptt.ingress.connection import Connection
 from ptt.ingress.listener import Endpoint
 from tests.servers.submission import connected, logged_in, running_submission
 from tests.waiting import wait_until_async
@@ -43,6 +45,29 @@ async def test_stop_cuts_what_does_not_finish_in_time() -> None:
         await client.begin()
         await server.listener.stop(timeout_s=0.2)
         await wait_until_async(lambda: server.listener.connection_count == 0, "the connection is gone")
+
+
+async def test_closed_connection_is_freed_without_the_garbage_collector() -> None:
+    """Each holds 256 KiB of TLS buffers, and the collector comes once in hundreds of connections."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with running_submission() as server:
+            for _ in range(3):
+                async with logged_in(server) as client:
+                    await client.submit(HEADER)
+                    await client.ask("QUIT")
+                async with connected(server, implicit=False) as client:
+                    await client.start_tls(server.certificate)
+            await wait_until_async(lambda: server.listener.connection_count == 0, "all connections are gone")
+            await wait_until_async(lambda: count_connections() == 0, "all connections are freed")
+    finally:
+        gc.enable()
+
+
+def count_connections() -> int:
+    """Count the connections in memory."""
+    return sum(isinstance(found, Connection) for found in gc.get_objects())
 
 
 async def test_two_listeners_share_a_port() -> None:
