@@ -51,6 +51,7 @@ async def test_closed_connection_is_freed_without_the_garbage_collector() -> Non
     """Each holds 256 KiB of TLS buffers, and the collector comes once in hundreds of connections."""
     gc.collect()
     gc.disable()
+    before = count_connections()
     try:
         async with running_submission() as server:
             for _ in range(3):
@@ -60,7 +61,7 @@ async def test_closed_connection_is_freed_without_the_garbage_collector() -> Non
                 async with connected(server, implicit=False) as client:
                     await client.start_tls(server.certificate)
             await wait_until_async(lambda: server.listener.connection_count == 0, "all connections are gone")
-            await wait_until_async(lambda: count_connections() == 0, "all connections are freed")
+            await wait_until_async(lambda: count_connections() <= before, "all connections are freed")
     finally:
         gc.enable()
 

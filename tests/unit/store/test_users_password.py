@@ -124,14 +124,15 @@ async def test_check_in_vain_takes_the_time_of_a_real_check(checker: PasswordChe
     """An unknown login cannot be told from a wrong password by the clock, with users and without."""
 
     async def measure(kind: str) -> float:
-        started = time.perf_counter()
+        # CPU of this process, not the clock on the wall: what others do on the machine must not count.
+        started = time.process_time()
         for number in range(5):
             password = f"{kind}{number}".encode()
             if kind == "wrong":
                 await checker.check("alice", password, HASH)
             else:
                 await checker.check_in_vain("nobody", password, (HASH,) if kind == "unknown" else ())
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     wrong_s, unknown_s, empty_s = [await measure(kind) for kind in ("wrong", "unknown", "empty")]
     assert 0.3 < unknown_s / wrong_s < 3
