@@ -37,6 +37,12 @@ class Attempt:
     history: bytes
     hold: str = ""
     """Why the rest is parked for a person instead of tried again."""
+    number: int = 0
+    """Which attempt it was, from 1; the following three tell the history about it."""
+    duration_ms: int = 0
+    reverse_path: str = ""
+    why: str = ""
+    """The newest reason why somebody is left, for the list of the queue."""
 
 
 class RelayQueue:
@@ -159,6 +165,10 @@ class RelayQueue:
             attempt.history,
             keys.MAX_EVENTS,
             attempt.hold,
+            attempt.number,
+            attempt.duration_ms,
+            attempt.reverse_path,
+            attempt.why,
         )
         result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
         if result == 0:
