@@ -17,3 +17,16 @@ local function push_wakeups(broker_db, ttl_ms, wakeups)
     end
   end
 end
+
+-- Is the message waiting at this destination; without one: is it there and not signed yet?
+local function is_there(message, destination)
+  if destination ~= '' then return redis.call('HEXISTS', message, 'r:' .. destination) == 1 end
+  return redis.call('HEXISTS', message, 'size') == 1 and redis.call('HEXISTS', message, 'signature') == 0
+end
+
+-- Does a worker own it? One whose lease ended half a minute ago does not: longer than an owner takes to renew after
+-- Redis was away. Its token must go then, so that it can neither commit nor record if it comes back.
+local function is_owned(message, owner, queue, id)
+  if redis.call('HEXISTS', message, owner) == 0 then return false end
+  return tonumber(redis.call('ZSCORE', queue, id) or 0) > now - 30000
+end
