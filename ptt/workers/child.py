@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from ptt import maillog
 from ptt.workers import tether
-from ptt.workers.childlog import LineSplitter, format_line, parse_line
+from ptt.workers.childlog import LineSplitter, format_line, label_event, parse_line
 
 EX_CONFIG = 78  # sysexits.h: the settings are wrong, so another try cannot help
 _EX_OSERR = 71  # sysexits.h: the system could not even start it
@@ -219,6 +219,9 @@ class Child:
             await asyncio.wait_for(self._stopping.wait(), delay_s)
 
     def _take_line(self, line: bytes) -> None:
+        if self._is_working and (labelled := label_event(self.program.name, line)) is not None:
+            self._write(labelled)
+            return
         fields = parse_line(self.program.name, line, datetime.now(UTC))  # noqa: TID251 - a line needs its time
         if self.program.ready_event and fields["event"] == self.program.ready_event:
             self._is_working = True

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ptt.workers.childlog import MAX_LINE_BYTES, LineSplitter, format_line, parse_line
+from ptt.workers.childlog import MAX_LINE_BYTES, LineSplitter, format_line, label_event, parse_line
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -61,3 +61,21 @@ def test_parse_line_other_output_becomes_text(line: bytes) -> None:
         "text": line.decode(errors="replace"),
     }
     assert json.loads(format_line(fields)) == fields
+
+
+@pytest.mark.parametrize("name", ["relay-1", 'odd "name"'])
+def test_own_event_is_labelled_without_parsing_as_with_it(name: str) -> None:
+    """The quick way gives the very fields of the slow one."""
+    line = b'{"ts": "2026-11-23T10:00:00.000+00:00", "level": "info", "event": "x.y", "text": "a } b"}'
+    labelled = label_event(name, line)
+    assert labelled is not None
+    assert labelled.endswith(b"\n")
+    assert json.loads(labelled) == parse_line(name, line, datetime(2026, 11, 23, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"Traceback", b'{"event": "x.y"}', b'{"ts": "2026', b'{"ts": "' + b"x" * 70_000 + b"}"]
+)
+def test_line_that_is_no_own_event_is_left_to_the_parser(line: bytes) -> None:
+    """What only might be JSON is not passed on as such."""
+    assert label_event("relay-1", line) is None
