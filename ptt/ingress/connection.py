@@ -19,6 +19,7 @@ from typing_extensions import override
 from ptt import maillog
 from ptt.core.reply import Reply
 from ptt.ingress import replies
+from ptt.ingress.endings import Disconnected, Dismissed
 from ptt.ingress.inbox import Inbox
 from ptt.ingress.names import format_peer
 
@@ -43,19 +44,6 @@ class Register(Protocol):
         """Take note of its end."""
 
 
-class Dismissed(Exception):  # noqa: N818 - what happens to the session, not an error of it
-    """The connection ends now, with this reply."""
-
-    def __init__(self, reply: Reply) -> None:
-        """Keep the reply."""
-        super().__init__(str(reply))
-        self.reply = reply
-
-
-class EndOfInput(ConnectionError):  # noqa: N818 - as EOFError, but a matter of the connection
-    """The client will send no more."""
-
-
 class Connection(SMTP):
     """One client: octets in and out, and when it is time to go.
 
@@ -69,7 +57,7 @@ class Connection(SMTP):
         """Wait for the connection.
 
         Args:
-            serve: holds the session; may raise Dismissed and OSError.
+            serve: holds the session; may raise Dismissed and Disconnected.
             register: who knows all connections.
             timeout_s: how long the client may take for a command.
             hostname: our name.
@@ -84,10 +72,12 @@ class Connection(SMTP):
         self._outbox: list[bytes] = []
         self._wire: asyncio.Transport
         self._waiter: asyncio.Future[None] | None = None
-        self._has_news = self._is_paused = self._is_flushing = self._is_at_end = self._is_expired = False
+        self._has_news = self._is_paused = self._is_flushing = False
+        self._is_at_end = self._is_lost = self._is_expired = False
         self._dismissal: Reply | None = None
         self._deadline = self._login_deadline = math.inf
         self._lingering: asyncio.TimerHandle | None = None
+        self._clear_writer: asyncio.StreamWriter | None = None
 
     # What the event loop and the listener call.
 
@@ -123,14 +113,18 @@ class Connection(SMTP):
     @override
     def connection_lost(self, error: Exception | None) -> None:
         """End the session where it next asks for the client: a message in the spool's hands is not let go."""
+        if self._is_lost:
+            return
+        self._is_lost = self._is_at_end = True
         self._register.forget(self)
-        self._is_at_end = True
         self._wake()
         for handle in (self._timeout_handle, self._lingering):
             if handle is not None:
                 handle.cancel()
         # Past aiosmtpd's own method, which cancels the session.
         asyncio.StreamReaderProtocol.connection_lost(self, error)
+        # A client that went away is no fault that asyncio should log because nobody asked for it.
+        self._closed.exception()  # type: ignore[attr-defined]  # asyncio's own attribute, which typeshed does not list
         if self._handler_coroutine is None:
             self._let_go(None)
         else:
@@ -156,7 +150,7 @@ class Connection(SMTP):
 
         Raises:
             Dismissed: the client took too long, or the server stops.
-            EndOfInput: there is no further line.
+            Disconnected: there is no further line.
         """
         is_first_look = True
         while self._dismissal is None:
@@ -176,10 +170,10 @@ class Connection(SMTP):
 
         Raises:
             Dismissed: the clock ran out.
-            EndOfInput: nothing more will arrive.
+            Disconnected: nothing more will arrive.
         """
         if self._is_at_end:
-            raise EndOfInput
+            raise Disconnected
         self._has_news = False
         await self._flush()
         if self._is_paused:
@@ -199,6 +193,7 @@ class Connection(SMTP):
 
         Raises:
             Dismissed: something followed STARTTLS in clear.
+            Disconnected: the handshake failed.
         """
         # The threat: a command put behind STARTTLS by somebody on the way runs as if it had come over TLS. So reading
         # stops before the client is told to start: no octet in clear can come in later than this look.
@@ -208,8 +203,16 @@ class Connection(SMTP):
         self.say(replies.format_reply(replies.READY_FOR_TLS))
         self.restart_clock()
         await self._flush()
-        await self._writer.start_tls(context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S)
-        self._adopt(self._writer.transport)
+        transport = await self._shake_hands(context)
+        if transport is None:
+            # The threat: asyncio does not tell a protocol that its connection was lost in the handshake. Clients that
+            # hang up there would stay in the register until it is full.
+            self._wire.abort()
+            self.connection_lost(None)
+            raise Disconnected
+        self._clear_writer = self._writer  # kept, because a writer closes its transport when it is freed
+        self._adopt(transport)
+        self._writer = asyncio.StreamWriter(self._wire, self, None, self.loop)
 
     def restart_clock(self) -> None:
         """Give the client a full timeout from now."""
@@ -230,8 +233,8 @@ class Connection(SMTP):
             await self._serve(self)
         except Dismissed as dismissal:
             self.say(replies.format_reply(dismissal.reply))
-        except OSError:
-            pass  # the client is gone; TLS errors are OSErrors too
+        except Disconnected:
+            pass
         except Exception:  # noqa: BLE001 - session top: one session must not stop the others
             maillog.emit("session.failed", logging.ERROR, exc_info=True, client_address=self.peer_address)
         finally:
@@ -255,6 +258,14 @@ class Connection(SMTP):
         else:  # the time is ours: the client waits for the spool or the users
             self._timeout_handle = self.loop.call_later(self._timeout_duration, self._timeout_cb)
 
+    async def _shake_hands(self, context: ssl.SSLContext) -> asyncio.Transport | None:
+        try:
+            return await self.loop.start_tls(
+                self._wire, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S
+            )
+        except OSError:  # TLS errors are OSErrors too
+            return None
+
     def _adopt(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._wire = self.transport = transport
@@ -271,7 +282,10 @@ class Connection(SMTP):
             self._writer.write(b"".join(self._outbox))
             self._outbox.clear()
             self._is_flushing = True
-            await self._writer.drain()
+            try:
+                await self._writer.drain()
+            except OSError as error:
+                raise Disconnected from error
             self._is_flushing = False
 
     def _hang_up(self) -> None:
@@ -286,7 +300,7 @@ class Connection(SMTP):
         # comes so rarely that hundreds of closed connections, with 256 KiB of TLS buffer each, would wait for it.
         self._smtp_methods.clear()
         self._auth_methods.clear()
-        self._client_connected_cb = self._handler_coroutine = self.transport = None
+        self._client_connected_cb = self._handler_coroutine = self.transport = self._clear_writer = None
         del self._wire
         if hasattr(self, "_writer"):
             del self._writer

@@ -16,9 +16,10 @@ from ptt.ingress import replies
 from ptt.ingress.acceptance import Acceptor, Client
 from ptt.ingress.answers import Policy
 from ptt.ingress.budget import Budget, Share
-from ptt.ingress.connection import Connection, Dismissed
+from ptt.ingress.connection import Connection
 from ptt.ingress.data import DataReader
 from ptt.ingress.dialogue import Dialogue
+from ptt.ingress.endings import Disconnected, Dismissed
 from ptt.ingress.login import log_in
 from ptt.ingress.sasl import INVALID_CREDENTIALS
 from ptt.ingress.steps import (
@@ -62,7 +63,7 @@ class Session:
 
         Raises:
             Dismissed: the connection must end with a last reply.
-            OSError: the client is gone.
+            Disconnected: the client is gone.
         """
         self._say(Reply(220, "", f"{self._house.policy.hostname} ESMTP ptt"))
         while await self._serve(await self._connection.read_line()):
@@ -83,7 +84,7 @@ class Session:
             if answer is replies.SENDER_NOT_OWNED or answer is replies.USER_GONE:
                 self._emit_refused(answer)
             return await self._take(answer)
-        except (Dismissed, OSError):
+        except (Dismissed, Disconnected):
             raise
         except Exception:  # noqa: BLE001 - session top: the client hears nothing of the cause, the log hears all
             maillog.emit("command.failed", logging.ERROR, exc_info=True, client_address=self._connection.peer_address)

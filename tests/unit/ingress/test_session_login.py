@@ -142,7 +142,7 @@ async def test_missing_snapshot_of_users_is_a_temporary_failure() -> None:
         server.users.fault = Unavailable("/var/lib/ptt/users.git: gone")
         await client.ask("EHLO client.test")
         assert await client.ask(f"AUTH PLAIN {GOOD}") == "454 4.7.0 Temporary authentication failure"
-        server.users.fault = RuntimeError("a secret cause")
+        server.users.fault = OSError(24, "a secret cause")
         assert await client.ask(f"AUTH PLAIN {GOOD}") == "451 4.3.0 Temporary failure, try again later"
         server.users.fault = None
         assert await client.ask(f"AUTH PLAIN {GOOD}") == OK

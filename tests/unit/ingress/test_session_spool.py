@@ -63,6 +63,9 @@ async def test_null_reverse_path_and_content_beyond_ascii_are_kept() -> None:
         (Unavailable("redis: /run/secret.sock: gone"), "451 4.3.0 Temporary failure, try again later"),
         (Refused(Reply(452, "4.3.1", "Spool is full")), "452 4.3.1 Spool is full"),
         (RuntimeError("a secret cause"), "451 4.3.0 Temporary failure, try again later"),
+        (OSError(24, "Too many open files"), "451 4.3.0 Temporary failure, try again later"),
+        (ConnectionResetError("of somebody else"), "451 4.3.0 Temporary failure, try again later"),
+        (TimeoutError("of somebody else"), "451 4.3.0 Temporary failure, try again later"),
     ],
 )
 async def test_failed_spool_is_never_a_250(fault: Exception, expected: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,9 @@
 """TLS: what may be said in clear, STARTTLS, and what must not survive it. RFC 3207, RFC 8314."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.servers.submission import (
     plain,
     running_submission,
 )
+from tests.waiting import wait_until_async
 
 TLS_FIRST = "530 5.7.0 Send STARTTLS first"
 LOGIN = f"AUTH PLAIN {plain('alice', PASSWORD)}"
@@ -51,6 +54,23 @@ async def test_plaintext_in_place_of_the_handshake_closes_the_connection() -> No
         async with asyncio.timeout(10):
             rest = await client.reader.read()
         assert b"250" not in rest
+
+
+@pytest.mark.parametrize("end", ["closed", "reset", "cut by the server"])
+async def test_handshake_that_is_broken_off_is_no_fault(end: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The session ends without a trace: nothing in the log, nothing in memory."""
+    async with running_submission() as server:
+        tasks = len(asyncio.all_tasks())
+        async with connected(server, implicit=False) as client:
+            assert (await client.ask("STARTTLS")).startswith("220 ")
+            if end == "reset":
+                linger = struct.pack("ii", 1, 0)
+                client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            if end == "cut by the server":
+                await server.listener.stop(timeout_s=0.1)
+        await wait_until_async(lambda: server.listener.connection_count == 0, "the connection is gone")
+        await wait_until_async(lambda: len(asyncio.all_tasks()) == tasks, "the session has ended")
+    assert caplog.records == []
 
 
 async def test_session_in_clear_is_forgotten_after_starttls() -> None:
