@@ -82,6 +82,9 @@ class _Progress:
             size_bytes=entry.size_bytes,
             body=envelope.body,
             smtputf8=envelope.smtputf8,
+            ret=envelope.ret,
+            envid=envelope.envid,
+            requests=envelope.requests,
             read=self._read,
             commit=self._commit,
         )
