@@ -56,6 +56,8 @@ class Failed:
     peer: Peer = Peer()
     is_remote: bool = True
     """Whether a server said ``reply``; else it is our own."""
+    last_reply: Reply | None = None
+    """What a server said last before we gave up, if ``reply`` is our own."""
 
 
 Outcome = Delivered | Deferred | Failed
