@@ -10,7 +10,9 @@ Spool database:
     ptt1:sign              sorted set: queue-id -> when to look (ms): waiting for the sign role, or leased until then
     ptt1:q:<destination>   sorted set: queue-id -> when to look (ms): waiting for the relay role, or leased until then
     ptt1:destinations      sorted set: destination -> when the sweep looks at it (ms)
-    ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides
+    ptt1:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
+    ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
+                           without destination when it was not signed, "report" when no report could be made
     ptt1:events            stream, capped: outcomes, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
@@ -25,6 +27,7 @@ PREFIX = f"ptt{DATA_VERSION}:"
 
 SIGN = f"{PREFIX}sign"
 DESTINATIONS = f"{PREFIX}destinations"
+REPORTS = f"{PREFIX}reports"
 PARKED = f"{PREFIX}parked"
 EVENTS = f"{PREFIX}events"
 WAKE = f"{PREFIX}wake:"
@@ -33,7 +36,7 @@ MESSAGE = f"{PREFIX}m:"
 CONTENT = f"{PREFIX}c:"
 QUEUE = f"{PREFIX}q:"
 
-PERMANENT = (SIGN, DESTINATIONS, PARKED, EVENTS)
+PERMANENT = (SIGN, DESTINATIONS, REPORTS, PARKED, EVENTS)
 """Keys that may stay without a TTL in an empty spool; all others go with their message."""
 
 WAKE_TTL_MS = 10_000

@@ -22,8 +22,19 @@ BATCH_BYTES = 8_388_608
 """Most octets in one claim: 300 destinations at once must fit in a worker's memory."""
 MAX_CLAIMS = 3
 """A message that three workers died on is parked, so that it stops killing workers."""
+REPORT_WAIT_MS = 2_000
+"""How long outcomes are collected before they are reported: a message to a hundred dead domains makes one report."""
 ASK_TIMEOUT_S = 5.0
 """Longest wait for an answer that can be given up without harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the sender is to be told, each a record as `ptt.core.dsn.format_reported` writes it."""
+
+    delayed: Sequence[bytes] = ()
+    """Dropped if the sender was told of the delay at this destination before."""
+    final: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +48,7 @@ class Attempt:
     history: bytes
     hold: str = ""
     """Why the rest is parked for a person instead of tried again."""
+    records: Records = Records()
 
 
 class RelayQueue:
@@ -147,6 +159,7 @@ class RelayQueue:
             keys.content(entry.queue_id),
             keys.EVENTS,
             keys.PARKED,
+            keys.REPORTS,
         )
         remaining = format_recipients(attempt.remaining) if attempt.remaining else b""
         arguments = (
@@ -159,6 +172,7 @@ class RelayQueue:
             attempt.history,
             keys.MAX_EVENTS,
             attempt.hold,
+            *_format_records(attempt.records),
         )
         result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
         if result == 0:
@@ -195,3 +209,8 @@ class RelayQueue:
             return self._guard.learn(await self._client.info("server"))
         except (RedisError, OSError) as error:
             raise translate(error) from error
+
+
+def _format_records(records: Records) -> tuple[bytes | int, ...]:
+    told = (*records.delayed, *records.final)
+    return (REPORT_WAIT_MS, len(records.delayed), *told) if told else ()
