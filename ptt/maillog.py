@@ -32,7 +32,8 @@ class JsonFormatter(logging.Formatter):
         }
         if queue_id := queue_id_var.get():
             fields["queue_id"] = queue_id
-        fields |= getattr(record, "fields", None) or {"logger": record.name, "text": record.getMessage()}
+        own = getattr(record, "fields", None)
+        fields |= {"logger": record.name, "text": record.getMessage()} if own is None else own
         if record.exc_info and record.exc_info[0]:
             fields["exception"] = "".join(traceback.format_exception(*record.exc_info))
         return json.dumps(fields, default=str)
@@ -58,5 +59,14 @@ def emit(event: str, level: int = logging.INFO, *, exc_info: bool = False, **fie
         fields: from the list in docs/glossary.md; empty ones are left out.
     """
     if LOGGER.isEnabledFor(level):
-        kept = {name: value for name, value in fields.items() if value is not None and value != ""}
-        LOGGER.log(level, event, exc_info=exc_info, extra={"event": event, "fields": kept})
+        LOGGER.log(level, event, exc_info=exc_info, extra={"event": event, "fields": _keep(fields)})
+
+
+def announce(event: str, **fields: object) -> None:
+    """Emit an event whatever the level of the log is: supervisors wait for it."""
+    extra = {"event": event, "fields": _keep(fields)}
+    LOGGER.handle(LOGGER.makeRecord(LOGGER.name, logging.INFO, "", 0, event, (), None, extra=extra))
+
+
+def _keep(fields: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None and value != ""}

@@ -88,8 +88,12 @@ class House:
         spool = await connect_spool(self.address)
         await spool.submit(submission)
         await spool.close()
-        SignService(SignQueue(self.address, LEASE_S), self.signer, SEAL_KEY, lambda: datetime.now(UTC)).serve()
+        self.sign()
         return submission.queue_id
+
+    def sign(self) -> None:
+        """Sign what is due."""
+        SignService(SignQueue(self.address, LEASE_S), self.signer, SEAL_KEY, lambda: datetime.now(UTC)).serve()
 
     async def deliver(self, destination: Domain, fates: Mapping[str, Outcome], *, notice_after_s: float = 9e9) -> None:
         """Make one attempt at what waits for a destination, by local part."""

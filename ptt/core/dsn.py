@@ -96,6 +96,12 @@ def format_reported(outcomes: Sequence[ReportedOutcome]) -> bytes:
     return json.dumps(rows, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def split_reported(outcomes: Sequence[ReportedOutcome]) -> tuple[bytes, ...]:
+    """Write any number of outcomes down, in records of at most MAX_OUTCOMES."""
+    starts = range(0, len(outcomes), MAX_OUTCOMES)
+    return tuple(format_reported(outcomes[start : start + MAX_OUTCOMES]) for start in starts)
+
+
 def parse_reported(data: bytes) -> tuple[ReportedOutcome, ...]:
     """Read what `format_reported` wrote, trusting none of it.
 

@@ -62,6 +62,14 @@ def format_queue_id(time_ms: int, random_bits: int) -> QueueId:
     return QueueId("".join(digits))
 
 
+def parse_time_ms(queue_id: QueueId) -> int:
+    """Give when a queue-id was made, in milliseconds since 1970 by the clock of the ingress host."""
+    number = 0
+    for digit in queue_id:
+        number = number << 5 | _ALPHABET.index(digit)
+    return number >> _RANDOM_BITS
+
+
 def parse_queue_id(text: str) -> QueueId:
     """Parse a queue-id that a person typed; any case.
 

@@ -68,7 +68,13 @@ class DnsResolver(Resolver):
     """Asks the configured resolvers; one for a process, used from one event loop."""
 
     def __init__(
-        self, *, nameservers: Sequence[str] = (), port: int = 53, timeout_s: float = TIMEOUT_S, try_s: float = TRY_S
+        self,
+        *,
+        nameservers: Sequence[str] = (),
+        port: int = 53,
+        timeout_s: float = TIMEOUT_S,
+        try_s: float = TRY_S,
+        max_answers: int = MAX_ANSWERS,
     ) -> None:
         """Prepare; nothing is asked yet.
 
@@ -77,6 +83,7 @@ class DnsResolver(Resolver):
             port: their port.
             timeout_s: seconds that one question may take in all.
             try_s: seconds that one try may take.
+            max_answers: answers that are kept.
 
         Raises:
             ConfigError: none are given and the system names none.
@@ -85,6 +92,7 @@ class DnsResolver(Resolver):
         self._resolver.lifetime = timeout_s
         self._resolver.timeout = try_s
         self._timeout_s = timeout_s
+        self._max_answers = max_answers
         self._kept: dict[_Question, tuple[float, _Answer]] = {}
         """Until when each answer is good; the oldest entry first."""
         self._asking: dict[_Question, asyncio.Task[_Answer]] = {}
@@ -153,7 +161,7 @@ class DnsResolver(Resolver):
         answer = await self._query_once(question)
         if answer.ttl_s > 0:
             self._kept.pop(question, None)
-            if len(self._kept) >= MAX_ANSWERS:
+            if len(self._kept) >= self._max_answers:
                 del self._kept[next(iter(self._kept))]
             self._kept[question] = (asyncio.get_running_loop().time() + answer.ttl_s, answer)
         return answer

@@ -41,6 +41,11 @@ class Listener:
         self._connections: set[Connection] = set()
         self._has_emptied = asyncio.Event()
 
+    @property
+    def connection_count(self) -> int:
+        """Tell how many clients are connected."""
+        return len(self._connections)
+
     async def start(self, endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
         """Listen.
 

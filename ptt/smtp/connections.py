@@ -28,6 +28,8 @@ class Limits:
     messages_per_connection: int
     idle_s: float
     dead_s: float
+    max_idle: int = MAX_IDLE
+    max_dead: int = MAX_DEAD
 
 
 class Connections:
@@ -149,7 +151,7 @@ class Connections:
             return
         slots.idle.append(session)
         self._idle[session] = asyncio.get_running_loop().time()
-        if len(self._idle) > MAX_IDLE:
+        if len(self._idle) > self._limits.max_idle:
             self._retire(next(iter(self._idle)))
 
     def _give_back(self, session: Session | None, slots: Slots) -> None:
@@ -188,7 +190,7 @@ class Connections:
         now = asyncio.get_running_loop().time()
         if self._dead.get(line, (0.0, None))[0] > now:
             return  # It is this memory that has just said so: that must not keep it alive.
-        if len(self._dead) >= MAX_DEAD:
+        if len(self._dead) >= self._limits.max_dead:
             del self._dead[next(iter(self._dead))]
         self._dead[line] = (now + self._limits.dead_s, lost.with_traceback(None))
 

@@ -13,11 +13,19 @@ Spool database:
     ptt1:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
     ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
                            without destination when it was not signed, "report" when no report could be made
-    ptt1:events            stream, capped: outcomes, for tracing
+    ptt1:events            stream, capped: attempts with their outcomes, and what people did, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
     ptt1:wake:sign, ptt1:wake:relay:<destination>    a wake-up is pending; expires
+
+Fields of a message's hash, beside those that ingress writes once: `Fields` names those that change. What is to be
+reported: d:<number> are records, of which "recorded" were written and "reported" are done with; n:<destination> says
+that the sender was told of the delay; report_owner, _claims, _newest and _parked are what `Fields` names for the rest.
+"open" counts the destinations that are left, and one more while something is to be reported.
 """
+
+from dataclasses import dataclass
+from typing import Literal
 
 from ptt.core.address import Domain
 from ptt.core.envelope import QueueId
@@ -43,8 +51,62 @@ WAKE_TTL_MS = 10_000
 """A wake-up that was popped by a worker that then died hides later ones for this long at most."""
 UPLOAD_TTL_S = 3600
 """Chunks of a message that was never spooled are dropped after this."""
+REPORT_WAIT_MS = 2_000
+"""How long outcomes are collected before they are reported: a message to a hundred dead domains makes one report."""
 MAX_EVENTS = 50_000
 """Events kept in the stream: a queue of failures must not fill the memory with their history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Names of the fields of a message's hash that tell of one destination; of the time before signing if empty."""
+
+    destination: Domain | Literal[""]
+
+    @property
+    def owner(self) -> str:
+        """The token of the worker that owns it now."""
+        return f"o:{self.destination}" if self.destination else "owner"
+
+    @property
+    def claims(self) -> str:
+        """How often it was claimed without an outcome."""
+        return f"k:{self.destination}" if self.destination else "claims"
+
+    @property
+    def reason(self) -> str:
+        """Why it is held or parked."""
+        return f"p:{self.destination}" if self.destination else "parked"
+
+    @property
+    def recipients(self) -> str:
+        """Who is left; before signing there is no such field, and the envelope tells."""
+        return f"r:{self.destination}"
+
+    @property
+    def attempts(self) -> str:
+        """How many attempts counted."""
+        return f"a:{self.destination}"
+
+    @property
+    def in_doubt(self) -> str:
+        """For whom a final dot may have been sent."""
+        return f"x:{self.destination}"
+
+    @property
+    def held(self) -> str:
+        """That it is held, not parked."""
+        return f"h:{self.destination}"
+
+    @property
+    def wanted(self) -> str:
+        """Why it is to be held when its worker gives it back."""
+        return f"w:{self.destination}"
+
+    @property
+    def newest(self) -> str:
+        """The newest reason why it waits."""
+        return f"l:{self.destination}"
 
 
 def message(queue_id: QueueId) -> str:
@@ -57,6 +119,6 @@ def content(queue_id: QueueId) -> str:
     return CONTENT + queue_id
 
 
-def queue(destination: Domain) -> str:
-    """Name the queue of a destination."""
-    return QUEUE + destination
+def queue(destination: Domain | Literal[""]) -> str:
+    """Name the queue of a destination; that of the sign role if it is empty."""
+    return QUEUE + destination if destination else SIGN

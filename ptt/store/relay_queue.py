@@ -22,8 +22,6 @@ BATCH_BYTES = 8_388_608
 """Most octets in one claim: 300 destinations at once must fit in a worker's memory."""
 MAX_CLAIMS = 3
 """A message that three workers died on is parked, so that it stops killing workers."""
-REPORT_WAIT_MS = 2_000
-"""How long outcomes are collected before they are reported: a message to a hundred dead domains makes one report."""
 ASK_TIMEOUT_S = 5.0
 """Longest wait for an answer that can be given up without harm."""
 
@@ -48,6 +46,12 @@ class Attempt:
     history: bytes
     hold: str = ""
     """Why the rest is parked for a person instead of tried again."""
+    number: int = 0
+    """Which attempt it was, from 1; the following three tell the history about it."""
+    duration_ms: int = 0
+    reverse_path: str = ""
+    why: str = ""
+    """The newest reason why somebody is left, for the list of the queue."""
     records: Records = Records()
 
 
@@ -172,6 +176,10 @@ class RelayQueue:
             attempt.history,
             keys.MAX_EVENTS,
             attempt.hold,
+            attempt.number,
+            attempt.duration_ms,
+            attempt.reverse_path,
+            attempt.why,
             *_format_records(attempt.records),
         )
         result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
@@ -213,4 +221,4 @@ class RelayQueue:
 
 def _format_records(records: Records) -> tuple[bytes | int, ...]:
     told = (*records.delayed, *records.final)
-    return (REPORT_WAIT_MS, len(records.delayed), *told) if told else ()
+    return (keys.REPORT_WAIT_MS, len(records.delayed), *told) if told else ()

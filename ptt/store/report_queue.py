@@ -101,10 +101,11 @@ class ReportQueue:
         (result,) = self._runner.run([Call(SCRIPTS["report"], names, arguments)])
         return result in (1, 2)
 
-    def put_back(self, entry: ReportEntry, delay_s: float) -> None:
+    def put_back(self, entry: ReportEntry, delay_s: float, reason: str) -> None:
         """Let a report wait that cannot be signed now."""
         queue_id = entry.message.queue_id
-        arguments = (queue_id, self._token, int(delay_s * 1000), _FIELDS)
+        fields = (f"{_FIELDS}owner", f"{_FIELDS}claims", f"{_FIELDS}newest")
+        arguments = (queue_id, self._token, int(delay_s * 1000), reason, *fields)
         self._runner.run([Call(SCRIPTS["put_back"], (keys.message(queue_id), keys.REPORTS), arguments)])
 
     def park(self, entry: ReportEntry, reason: str) -> None:

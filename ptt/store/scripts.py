@@ -3,8 +3,9 @@
 Knows how errors of Redis translate; knows neither sync nor async: see ``batch.py`` and ``sign_queue.py``.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -70,3 +71,12 @@ def translate(error: Exception) -> PttError:
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in str(error)[:16]:
         return Refused(FULL)
     return Unavailable(f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def translating() -> Iterator[None]:
+    """Raise the errors of redis-py as ours; see `translate`."""
+    try:
+        yield
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise translate(error) from error

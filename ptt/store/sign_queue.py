@@ -82,9 +82,11 @@ class SignQueue:
         """
         return [result == 1 for result in self._runner.run([self._signed_call(one) for one in signed])]
 
-    def put_back(self, queue_id: QueueId, delay_s: float) -> None:
+    def put_back(self, queue_id: QueueId, delay_s: float, reason: str) -> None:
         """Let a message wait that cannot be signed now."""
-        arguments = (queue_id, self._token, int(delay_s * 1000), "")
+        names = keys.Fields("")
+        fields = (names.owner, names.claims, names.newest)
+        arguments = (queue_id, self._token, int(delay_s * 1000), reason, *fields)
         self._runner.run([Call(SCRIPTS["put_back"], (keys.message(queue_id), keys.SIGN), arguments)])
 
     def park(self, queue_id: QueueId, reason: str) -> None:

@@ -46,7 +46,8 @@ class SweepThread:
     def stop(self) -> None:
         """Stop sweeping."""
         self._stopping.set()
-        self._thread.join(timeout=10)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(timeout=10)
 
     def _run(self) -> None:
         while not self._stopping.wait(SWEEP_EVERY_S):

@@ -93,16 +93,21 @@ class PasswordChecker:
         Args:
             login: what the client says.
             password: same.
-            hashes: those of all users; one is picked, always the same for a login, so that the times of unknown
-                logins are spread as those of known ones are, whatever parameters their hashes have.
+            hashes: those of all users.
 
         Raises:
             Unavailable: too many checks are waiting.
         """
-        name = login.encode("utf-8", "surrogateescape")
-        pick = int.from_bytes(self._digest(name)[:8], "big")
-        encoded = hashes[pick % len(hashes)] if hashes else _ENCODED_DECOY
-        await self._verify(self._digest(name, password), encoded, password)
+        key = self._digest(login.encode("utf-8", "surrogateescape"), password)
+        await self._verify(key, self.pick_decoy(login, hashes), password)
+
+    def pick_decoy(self, login: str, hashes: tuple[str, ...]) -> str:
+        """Pick one of the hashes, always the same for a login.
+
+        So the times of unknown logins are spread as those of known ones are, whatever parameters their hashes have.
+        """
+        number = int.from_bytes(self._digest(login.encode("utf-8", "surrogateescape"))[:8], "big")
+        return hashes[number % len(hashes)] if hashes else _ENCODED_DECOY
 
     def close(self) -> None:
         """Start no further check."""

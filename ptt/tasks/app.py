@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -70,7 +70,7 @@ def format_broker_url(url: str, database: int) -> str:
     """Write a redis-py URL as kombu wants it, with the database of the wake-ups."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
-        return f"redis+socket://{parts.netloc}{quote(parts.path)}?virtual_host={database}"
+        return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
     return f"{parts.scheme}://{parts.netloc}/{database}"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +22,8 @@ from ptt.tasks.records import select_records
 
 EXPIRED = Reply(550, "5.4.7", "Delivery time expired")
 HOLD_REASON = "the remote server may have it already"
+MAX_WHY = 200
+"""Characters of the newest reason that stay with a waiting message: replies can be long, and messages many."""
 SPOOL_WAIT_S = 2.0
 """How long a message waits whose attempt was given up because Redis was away."""
 
@@ -51,6 +54,7 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
             return
     envelope = parse_envelope(entry.envelope_json)
     progress = _Progress(queue, entry, envelope)
+    began_s = time.monotonic()
     try:
         outcomes = await courier.deliver(entry.destination, progress.message())
     except asyncio.CancelledError:
@@ -60,15 +64,26 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         raise
     if progress.is_spool_away:
         # Redis was away in the midst of it: no fault of the destination, so the schedule does not count it.
-        plan = replace(_give_back(entry, SPOOL_WAIT_S), records=select_records(envelope, outcomes, is_late=False))
-        await _record(queue, entry, outcomes, plan)
+        records = select_records(envelope, outcomes, is_late=False)
+        plan = _give_back(entry, SPOOL_WAIT_S)
+        await _record(queue, entry, outcomes, replace(plan, reverse_path=progress.reverse_path, records=records))
         return
+    duration_ms = round((time.monotonic() - began_s) * 1000)
     final = [(recipient, _expire(outcome, entry, policy)) for recipient, outcome in outcomes]
     delay_s = decide_delay(policy.retry_schedule_s, entry.attempts + 1, policy.jitter()).total_seconds()
     hold = HOLD_REASON if policy.holds_uncertain and any(_is_uncertain(outcome) for _, outcome in final) else ""
     is_late = entry.age_s >= policy.delay_notice_after_s and not hold
-    records = select_records(envelope, final, is_late=is_late)
-    plan = Attempt(remaining=(), delay_s=delay_s, counts=True, history=b"", hold=hold, records=records)
+    plan = Attempt(
+        remaining=(),
+        delay_s=delay_s,
+        counts=True,
+        history=b"",
+        hold=hold,
+        number=entry.attempts + 1,
+        duration_ms=duration_ms,
+        reverse_path=progress.reverse_path,
+        records=select_records(envelope, final, is_late=is_late),
+    )
     await _record(queue, entry, final, plan)
 
 
@@ -81,6 +96,7 @@ class _Progress:
         self._envelope = envelope
         self.in_doubt: Sequence[Address] = ()
         self.is_spool_away = False
+        self.reverse_path = str(envelope.reverse_path or "<>")
 
     def message(self) -> OutboundMessage:
         entry, envelope = self._entry, self._envelope
@@ -117,7 +133,7 @@ class _Progress:
 
 
 def _give_back(entry: RelayEntry, delay_s: float) -> Attempt:
-    return Attempt(remaining=entry.recipients, delay_s=delay_s, counts=False, history=b"")
+    return Attempt(remaining=entry.recipients, delay_s=delay_s, counts=False, history=b"", number=entry.attempts + 1)
 
 
 def _is_uncertain(outcome: Outcome) -> bool:
@@ -145,9 +161,15 @@ async def _record(
     queue: RelayQueue, entry: RelayEntry, outcomes: Sequence[tuple[Address, Outcome]], plan: Attempt
 ) -> None:
     history = json.dumps([_describe(recipient, outcome) for recipient, outcome in outcomes], separators=(",", ":"))
-    remaining = [recipient for recipient, outcome in outcomes if isinstance(outcome, Deferred)]
+    left = [(recipient, outcome) for recipient, outcome in outcomes if isinstance(outcome, Deferred)]
+    plan = replace(
+        plan,
+        remaining=[recipient for recipient, _ in left],
+        history=history.encode(),
+        why=_shorten(left[0][1]) if left else "",
+    )
     try:
-        done = await queue.record(entry, replace(plan, remaining=remaining, history=history.encode()))
+        done = await queue.record(entry, plan)
     except LeaseLost:
         # Another worker took over while this one was sending: the list of possible doubles must be complete.
         sent = [
@@ -159,6 +181,11 @@ async def _record(
         _tell(entry, recipient, outcome, plan)
     if done:
         maillog.emit("message.done", queue_id=entry.queue_id, age_s=round(entry.age_s, 3))
+
+
+def _shorten(deferred: Deferred) -> str:
+    text = f"{deferred.reply} ({deferred.reason})" if deferred.reply else deferred.reason
+    return text if len(text) <= MAX_WHY else text[: MAX_WHY - 1] + "…"
 
 
 async def _hold(queue: RelayQueue, entry: RelayEntry) -> None:
@@ -218,6 +245,8 @@ def _describe(recipient: Address, outcome: Outcome) -> dict[str, object]:
         described["reason"] = outcome.reason
     if outcome.peer.mx_host:
         described["mx_host"] = outcome.peer.mx_host
+    if outcome.peer.address:
+        described["mx_address"] = outcome.peer.address
     if outcome.peer.tls:
         described["tls"] = outcome.peer.tls
     return described

@@ -1,9 +1,9 @@
 """What of an attempt its sender is to be told: written down by the relay, reported by the sign role."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ptt.core.address import Address
-from ptt.core.dsn import MAX_OUTCOMES, Action, ReportedOutcome, decide_action, format_reported, is_wanted, make_reported
+from ptt.core.dsn import Action, ReportedOutcome, decide_action, is_wanted, make_reported, split_reported
 from ptt.core.envelope import Envelope
 from ptt.core.notify import NO_REQUEST
 from ptt.core.outcome import Outcome
@@ -30,9 +30,4 @@ def select_records(envelope: Envelope, outcomes: Iterable[tuple[Address, Outcome
         if action and is_wanted(action, envelope.requests.get(recipient, NO_REQUEST)):
             told = delayed if action is Action.DELAYED else final
             told.append(make_reported(recipient, outcome, action))
-    return Records(_split(delayed), _split(final)) if delayed or final else NOTHING
-
-
-def _split(outcomes: Sequence[ReportedOutcome]) -> tuple[bytes, ...]:
-    starts = range(0, len(outcomes), MAX_OUTCOMES)
-    return tuple(format_reported(outcomes[start : start + MAX_OUTCOMES]) for start in starts)
+    return Records(split_reported(delayed), split_reported(final)) if delayed or final else NOTHING

@@ -55,7 +55,7 @@ class ReportService:
             self.queue.park(entry, str(error))
             maillog.emit("dsn.parked", maillog.ERROR, reason=str(error))
         except NoUsableKey as error:
-            self.queue.put_back(entry, KEY_WAIT_S)
+            self.queue.put_back(entry, KEY_WAIT_S, str(error))
             maillog.emit("key.missing", maillog.ERROR, reason=str(error), delay_s=KEY_WAIT_S)
         except PttError:
             raise

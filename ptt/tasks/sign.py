@@ -76,7 +76,7 @@ class SignService:
             self._queue.park(entry.queue_id, str(error))
             maillog.emit("recipient.parked", maillog.ERROR, reason=str(error), stage="sign")
         except NoUsableKey as error:
-            self._queue.put_back(entry.queue_id, KEY_WAIT_S)
+            self._queue.put_back(entry.queue_id, KEY_WAIT_S, str(error))
             maillog.emit("key.missing", maillog.ERROR, reason=str(error), delay_s=KEY_WAIT_S)
         except PttError:
             raise

@@ -2,9 +2,11 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Mapping
 
 from celery import signals
+from celery.exceptions import SecurityWarning
 
 from ptt import maillog
 from ptt.core.errors import ConfigError
@@ -24,6 +26,8 @@ UNSET_URL = "redis://"
 
 def build_app() -> PttCelery:
     """Make the app with the tasks of both roles; which role this is, the worker learns from ``-Q``."""
+    # Celery warns of root in five lines for each worker; the units in ops/systemd/ run each role as its own user.
+    warnings.simplefilter("ignore", SecurityWarning)
     settings = _load()
     tls = settings.redis
     url = settings.spool_url or UNSET_URL

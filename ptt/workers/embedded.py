@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import shutil
+import socket as sockets
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ptt.core.errors import ConfigError
+from ptt.core.errors import ConfigError, Unavailable
 from ptt.settings import Up
 
 MIN_VERSION = (7, 0)  # the first with an append-only file in parts and with scripts that may run when memory is full
+SOCKET_NAME = "valkey.sock"
 MAX_SOCKET_PATH_BYTES = 107
 """Linux keeps a socket's path in 108 octets with a NUL at the end (unix(7)); a longer one fails in strange ways."""
 LOCK_WAIT_S = 2.0
@@ -71,7 +73,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """Where the spool is."""
-        return f"unix://{quote(str(self.socket))}?db=1"
+        return format_url(self.socket)
 
 
 @contextlib.contextmanager
@@ -87,7 +89,7 @@ def open_embedded(up: Up, binary: Path | None = None) -> Iterator[EmbeddedServer
     """
     binary = binary or find_server()
     data_dir = up.data_dir.absolute()
-    socket = data_dir / "valkey.sock"
+    socket = data_dir / SOCKET_NAME
     if len(os.fsencode(socket)) > MAX_SOCKET_PATH_BYTES:
         raise ConfigError(f"up.data_dir: {socket} is longer than the {MAX_SOCKET_PATH_BYTES} octets of a socket's path")
     try:
@@ -104,6 +106,29 @@ def open_embedded(up: Up, binary: Path | None = None) -> Iterator[EmbeddedServer
         yield EmbeddedServer(binary=binary, config=config, socket=socket, lock_fd=lock_fd)
     finally:
         os.close(lock_fd)
+
+
+def format_url(socket: Path) -> str:
+    """Give the URL of the spool behind a socket."""
+    return f"unix://{quote(str(socket))}?db=1"
+
+
+def find_running(up: Up) -> str:
+    """Give the URL of the spool in the Valkey of the `ptt up` that runs on this host.
+
+    Raises:
+        Unavailable: none runs.
+        ConfigError: its folder is not ours to enter.
+    """
+    path = up.data_dir.absolute() / SOCKET_NAME
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except PermissionError as error:
+            raise ConfigError(f"up.data_dir: {path}: {error.strerror}: be the user that runs `ptt up`") from error
+        except OSError as error:
+            raise Unavailable(f"`ptt up` does not run with this up.data_dir: {path}: {error.strerror}") from error
+    return format_url(path)
 
 
 def find_server(path: str | None = None) -> Path:

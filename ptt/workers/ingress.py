@@ -98,7 +98,7 @@ class Entrance:
         )
         listener = Listener(house, ingress.max_connections)
         bound = await listener.start([_make_endpoint(listen) for listen in ingress.listen])
-        maillog.emit("ingress.started", hostname=hostname, listen=[_describe(endpoint) for endpoint in bound])
+        maillog.announce("ingress.started", hostname=hostname, listen=[_describe(endpoint) for endpoint in bound])
         return listener
 
     def _on_hangup(self) -> None:

@@ -42,7 +42,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
 
     @signals.worker_ready.connect(weak=False)
     def started(**_: object) -> None:
-        maillog.emit("relay.started", hostname=settings.ehlo_hostname)
+        maillog.announce("relay.started", hostname=settings.ehlo_hostname)
 
 
 def concurrency(settings: Settings) -> int:

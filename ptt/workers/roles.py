@@ -85,7 +85,7 @@ class RoleWorker(Worker):
         super().__init__(app, hostname, **options) if app else super().__init__(hostname=hostname, **options)
 
     @override
-    def install_platform_tweaks(self, worker: Any) -> None:  # noqa: ANN401 - Celery's own signature
+    def install_platform_tweaks(self, worker: Any) -> None:
         """Install Celery's signal handlers, but for SIGHUP: a reload must not restart the worker."""
         super().install_platform_tweaks(worker)
         # Keys are looked at anew by themselves; there is nothing else to reload in a worker.

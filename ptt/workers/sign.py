@@ -64,7 +64,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     @signals.worker_ready.connect(weak=False)
     def start(**_: object) -> None:
         sweep.start()
-        maillog.emit("sign.started", processes=concurrency(settings))
+        maillog.announce("sign.started", processes=concurrency(settings))
 
     @signals.worker_shutting_down.connect(weak=False)
     def stop(**_: object) -> None:

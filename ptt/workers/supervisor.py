@@ -89,7 +89,7 @@ class Supervisor:
                     child.ready.set()
         for child in self._begun:
             await child.ready.wait()
-        maillog.emit("up.ready", elapsed_s=round(loop.time() - began, 2))
+        maillog.announce("up.ready", elapsed_s=round(loop.time() - began, 2))
 
     async def _keep(self, child: Child) -> None:
         if (exit_code := await child.run()) and not self._stopping.is_set():

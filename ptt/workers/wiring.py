@@ -4,6 +4,7 @@ from ptt.core.errors import ConfigError, MalformedInput
 from ptt.core.seal import parse_seal_key
 from ptt.settings import Settings
 from ptt.store.connection import RedisAddress
+from ptt.workers.embedded import find_running
 
 
 def redis_address(settings: Settings) -> RedisAddress:
@@ -15,6 +16,20 @@ def redis_address(settings: Settings) -> RedisAddress:
     url = settings.spool_url
     if url is None:
         raise ConfigError("redis: url: missing: only `ptt up` brings its own server")
+    return _make_address(settings, url)
+
+
+def find_spool(settings: Settings) -> RedisAddress:
+    """Give the address of the spool; without redis.url that of the `ptt up` that runs on this host.
+
+    Raises:
+        Unavailable: there is no redis.url, and no `ptt up` runs.
+        ConfigError: its folder is not ours to enter.
+    """
+    return _make_address(settings, settings.spool_url or find_running(settings.up))
+
+
+def _make_address(settings: Settings, url: str) -> RedisAddress:
     return RedisAddress(
         url=url,
         broker_db=settings.broker_database,

@@ -19,8 +19,10 @@ from ptt.signing.keys import KeyRing
 from ptt.signing.signer import Signer
 from ptt.store import keys
 from ptt.store.connection import RedisAddress
+from ptt.store.queue_control import QueueControl, Result
+from ptt.store.queue_view import QueueView
 from ptt.store.runner import Runner
-from ptt.store.spool import CHUNK_BYTES
+from ptt.store.spool import CHUNK_BYTES, connect_spool
 from ptt.store.sweep import sweep_call
 from ptt.tasks.attempt import AttemptPolicy, attempt
 from tests.reporting import (
@@ -277,6 +279,25 @@ async def test_report_that_kills_its_workers_is_parked_and_the_mail_goes_on(hous
     await house.deliver(SECOND, {"bob": REFUSED})
     assert not house.client.exists(keys.REPORTS)
     assert house.client.hget(keys.message(queue_id), "recorded") == b"2"
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+async def test_mail_that_a_person_gives_up_is_reported(house: House, is_signed: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """`ptt queue fail` tells the sender like any failure, also of mail that was never signed."""
+    queue_id = make_submission().queue_id
+    spool = await connect_spool(house.address)
+    await spool.submit(make_submission())
+    await spool.close()
+    if is_signed:
+        house.sign()
+    message = QueueView(house.address).read_message(queue_id)
+    assert message is not None
+    assert QueueControl(house.address, "root").give_up(message.entries[0]) is Result.FAILED
+    house.report()
+    ((_, content),) = await house.list_reports()
+    assert actions_of(content) == ["rfc822; rita@destination.test failed"]
+    assert b"given up by the administrator" in content
+    assert not house.client.exists(keys.message(queue_id), keys.SIGN)
 
 
 async def test_message_in_chunks_is_reported_on_and_forgotten_with_them(house: House) -> None:

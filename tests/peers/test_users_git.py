@@ -118,23 +118,23 @@ async def test_bad_commit_is_refused_whole_and_once(desk: Desk, events: Events) 
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "path", "line"),
+    ("name", "content", "place"),
     [
-        ("eve.toml", b"password = \n", "users/eve.toml", 1),
-        ("eve.toml", b"", "users/eve.toml", None),
-        ("eve.toml", b"# \n# \xff\n", "users/eve.toml", 2),
-        ("eve.toml", ALICE.encode() + b"#" * MAX_FILE_BYTES, "users/eve.toml", None),
-        ("eve.toml", ALICE.replace("m=19456", "m=4294967295").encode(), "users/eve.toml", 1),
-        ("eve.toml", b"addresses = " + b"[" * 9_000, "users/eve.toml", None),
-        ("Alice.toml", ALICE.encode(), "users/Alice.toml", None),
-        ("a..b.toml", ALICE.encode(), "users/a..b.toml", None),
-        (".toml", ALICE.encode(), "users/.toml", None),
-        ("a\nb.toml", ALICE.encode(), "users/a\nb.toml", None),
-        ("sub.toml/x", b"", "users/sub.toml", None),
+        ("eve.toml", b"password = \n", ("users/eve.toml", 1)),
+        ("eve.toml", b"", ("users/eve.toml", None)),
+        ("eve.toml", b"# \n# \xff\n", ("users/eve.toml", 2)),
+        ("eve.toml", ALICE.encode() + b"#" * MAX_FILE_BYTES, ("users/eve.toml", None)),
+        ("eve.toml", ALICE.replace("m=19456", "m=4294967295").encode(), ("users/eve.toml", 1)),
+        ("eve.toml", b"addresses = " + b"[" * 9_000, ("users/eve.toml", None)),
+        ("Alice.toml", ALICE.encode(), ("users/Alice.toml", None)),
+        ("a..b.toml", ALICE.encode(), ("users/a..b.toml", None)),
+        (".toml", ALICE.encode(), ("users/.toml", None)),
+        ("a\nb.toml", ALICE.encode(), ("users/a\nb.toml", None)),
+        ("sub.toml/x", b"", ("users/sub.toml", None)),
     ],
 )
 async def test_bad_file_is_named(
-    desk: Desk, events: Events, name: str, content: bytes, path: str, line: int | None
+    desk: Desk, events: Events, name: str, content: bytes, place: tuple[str, int | None]
 ) -> None:
     """Whatever is wrong with a file, the commit is refused and the file is in the log."""
     desk.push({"users/alice.toml": ALICE})
@@ -146,7 +146,7 @@ async def test_bad_file_is_named(
         await users.reload()
         assert await can_log_in(users)
     (refusal,) = events.list("users.refused")
-    assert (refusal["path"], refusal.get("line")) == (path, line)
+    assert (refusal["path"], refusal.get("line")) == place
 
 
 async def test_symbolic_link_submodule_and_program_are_refused(desk: Desk, events: Events) -> None:

@@ -113,7 +113,7 @@ async def test_server_away_last_good_commit_serves_also_after_a_restart(
     assert list_events(caplog, "users.loaded") == [{"commit": good, "count": 1}]
 
 
-async def test_server_never_reached_is_temporary(tmp_path: Path, access: Access, server: GitServer) -> None:
+async def test_server_never_reached_is_temporary(access: Access, server: GitServer) -> None:
     """Without any snapshot nobody is refused for good: clients hear 454 and come back."""
     server.stop()
     async with serving(access) as users:
@@ -166,7 +166,7 @@ def test_host_key_that_is_unknown_is_not_trusted() -> None:
 
 @pytest.mark.parametrize("password", [None, "wrong"])
 async def test_wrong_password_ends_in_time(
-    desk: Desk, access: Access, server: GitServer, password: str | None, caplog: pytest.LogCaptureFixture
+    access: Access, server: GitServer, password: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Credentials are offered once and not for ever."""
     assert access.password_file is not None
@@ -228,7 +228,7 @@ async def test_commit_user_is_pushed(desk: Desk, access: Access) -> None:
 async def test_commit_user_after_somebody_else_pushed_is_tried_again(desk: Desk, access: Access) -> None:
     """A push in between is built upon, not overwritten."""
     desk.push({"users/alice.toml": ALICE})
-    calls = []
+    calls: list[int] = []
 
     def edit(_text: str | None) -> str:
         if not calls:

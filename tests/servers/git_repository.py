@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
+from typing import ClassVar
 
 import trustme
 from typing_extensions import override
@@ -97,7 +97,7 @@ class GitServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.0"
-            timeout = 10
+            timeout: ClassVar[float | None] = 10
 
             def do_GET(self) -> None:
                 """Serve the list of references."""
@@ -123,7 +123,7 @@ class GitServer:
 
             def _serve(self, body: bytes) -> None:
                 server.requests += 1
-                if self.headers.get("Authorization") != server._expected:  # noqa: SLF001 - one object in two classes
+                if self.headers.get("Authorization") != server._expected:
                     self.send_response(401)
                     self.send_header("WWW-Authenticate", 'Basic realm="git"')
                     self.send_header("Content-Length", "0")

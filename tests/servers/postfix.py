@@ -1,7 +1,7 @@
 """A real Postfix as a destination: its own folders and processes, on a loopback address and a free port.
 
-Nothing of the system's Postfix is used but its programs. Needs root, as Postfix's master does. Mail for
-``<name>@<domain>`` goes to a maildir of that name; names that start with ``unknown`` do not exist.
+Nothing of the system's Postfix is used but its programs. Needs root, as Postfix's master does. Each
+mailbox of its domains exists but those whose names start with ``unknown``; all mail goes to one maildir.
 """
 
 import pwd
@@ -53,6 +53,13 @@ class Received:
     content: bytes
     """The message as it was sent, with CRLF."""
 
+    @property
+    def recipient(self) -> str:
+        """Whom this copy is for."""
+        match = re.search(r"^Delivered-To: (.*)$", self.trace, re.MULTILINE)
+        assert match is not None
+        return match[1]
+
 
 @dataclass
 class Postfix:
@@ -72,15 +79,16 @@ class Postfix:
         path = self.folder / "mail.log"
         return path.read_text() if path.exists() else ""
 
-    def list_received(self, name: str) -> list[Received]:
-        """Give the messages of a mailbox, the oldest first."""
-        paths = sorted((self.folder / "mail" / name / "new").glob("*"), key=lambda path: path.stat().st_mtime_ns)
-        return [_parse(path.read_bytes()) for path in paths]
+    def list_received(self, recipient: str = "") -> list[Received]:
+        """Give the messages that came for a recipient, or all; the oldest first."""
+        paths = sorted((self.folder / "mail/all/new").glob("*"), key=lambda path: path.stat().st_mtime_ns)
+        received = [_parse(path.read_bytes()) for path in paths]
+        return [one for one in received if one.recipient == recipient or not recipient]
 
-    def wait_for(self, name: str, count: int) -> list[Received]:
-        """Wait until a mailbox has so many messages, and give them."""
-        wait_until(lambda: len(self.list_received(name)) >= count, f"{count} messages for {name}, see {self.folder}")
-        return self.list_received(name)
+    def wait_for(self, recipient: str, count: int) -> list[Received]:
+        """Wait until so many messages have come for a recipient, and give them."""
+        wait_until(lambda: len(self.list_received(recipient)) >= count, f"{count} for {recipient}, see {self.folder}")
+        return self.list_received(recipient)
 
     def start(self) -> None:
         """Write the configuration, let Postfix make its folders, and start its master as a child of ours."""
@@ -120,7 +128,7 @@ class Postfix:
         shutil.chown(self.folder / "mail", "nobody")
         shutil.chown(self.folder / "data", "postfix")
         trustme.CA().issue_cert(HOSTNAME).private_key_and_cert_chain_pem.write_to_path(str(configuration / "tls.pem"))
-        (configuration / "mailboxes").write_text("if !/^unknown/\n/^([^@]+)@/ ${1}/\nendif\n")
+        (configuration / "mailboxes").write_text("if !/^unknown/\n/@/ all/\nendif\n")
         (configuration / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in self._list_settings()))
         (configuration / "master.cf").write_text(_SERVICES.format(address=self.address, port=self.port))
         return configuration

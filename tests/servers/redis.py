@@ -71,7 +71,7 @@ class RedisServer:
 def running_server(binary: str | None = None, options: Mapping[str, str] = SAFE) -> Iterator[RedisServer]:
     """Run a server in a temporary folder; embedded Valkey unless a binary is named."""
     # The path of a unix socket is limited to 107 octets: pytest's own folders are too deep.
-    folder = Path(tempfile.mkdtemp(prefix="ptt-redis-", dir=os.environ.get("PTT_TEST_DIR")))
+    folder = Path(tempfile.mkdtemp(prefix="ptt-redis-", dir=os.environ.get("TEST_REDIS_DIR")))
     server = RedisServer(folder, binary or str(get_binary_path()), options)
     try:
         server.start()

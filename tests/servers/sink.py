@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-MAX_LINE = 4096
+OFFERS = ("sink.test", "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 50000000", "ENHANCEDSTATUSCODES")
 
 
 async def converse(
@@ -27,15 +27,8 @@ async def converse(
     while line := await reader.readline():
         command = line.strip().upper()
         if command.startswith(b"EHLO"):
-            offers = [
-                "sink.test",
-                "PIPELINING",
-                "8BITMIME",
-                "SMTPUTF8",
-                "SIZE 50000000",
-                *([] if tls else ["STARTTLS"]),
-            ]
-            writer.write("".join(f"250-{one}\r\n" for one in offers).encode() + b"250 ENHANCEDSTATUSCODES\r\n")
+            writer.write(b"".join(b"250-%s\r\n" % offer.encode() for offer in OFFERS))
+            writer.write(b"250 HELP\r\n" if tls else b"250 STARTTLS\r\n")
         elif command == b"STARTTLS":
             writer.write(b"220 2.0.0 go\r\n")
             await writer.start_tls(context)
@@ -46,24 +39,25 @@ async def converse(
             writer.write(b"554 5.5.1 no recipients\r\n")
         elif command == b"DATA":
             writer.write(b"354 go\r\n")
-            content = await reader.readuntil(b"\r\n.\r\n")
-            content = content[:-3].replace(b"\r\n..", b"\r\n.").removeprefix(b".")
-            head = json.dumps({"envelope": envelope, "tls": tls}).encode()
-            file.write(struct.pack("!II", len(head), len(content)) + head + content)
-            file.flush()
+            keep(file, {"envelope": envelope, "tls": tls}, await reader.readuntil(b"\r\n.\r\n"))
             envelope = []
             writer.write(b"250 2.0.0 kept\r\n")
         elif command == b"QUIT":
             writer.write(b"221 2.0.0 bye\r\n")
             break
         else:
-            if command.startswith((b"MAIL", b"RCPT")):
-                envelope.append(line.decode().strip())
-            elif command == b"RSET":
-                envelope = []
+            envelope = [] if command == b"RSET" else [*envelope, line.decode().strip()]
             writer.write(b"250 2.1.0 ok\r\n")
         await writer.drain()
     writer.close()
+
+
+def keep(file: BinaryIO, head: dict[str, object], data: bytes) -> None:
+    """Write one message to the file."""
+    content = data[:-3].replace(b"\r\n..", b"\r\n.").removeprefix(b".")
+    text = json.dumps(head).encode()
+    file.write(struct.pack("!II", len(text), len(content)) + text + content)
+    file.flush()
 
 
 async def main(address: str, port: str, certificate: str, key: str, path: str) -> None:

@@ -140,7 +140,7 @@ class SubmissionServer:
 
 
 @asynccontextmanager
-async def running_submission(
+async def running_submission(  # noqa: PLR0913 - limits by name, each with a default
     *,
     timeout_s: float = 20,
     max_message_bytes: int = 200_000,
@@ -154,9 +154,7 @@ async def running_submission(
     spool, users, budget = RecordingSpool(), FixedUsers(), Budget(held_bytes)
     tls = ServerTls(certificate.certificate_file, certificate.key_file)
     house = House(
-        policy=Policy(
-            hostname=Domain(HOSTNAME), max_message_bytes=max_message_bytes, max_recipients=max_recipients
-        ),
+        policy=Policy(hostname=Domain(HOSTNAME), max_message_bytes=max_message_bytes, max_recipients=max_recipients),
         users=users,
         acceptor=Acceptor(hostname=Domain(HOSTNAME), seal_key=SEAL_KEY, spool=spool),
         budget=budget,

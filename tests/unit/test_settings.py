@@ -170,7 +170,7 @@ hostname = "mail.example.test"
 [ingress]
 hostnam = "mail.example.test"
 timeout_s = 0
-listen = [ { address = "127.0.0.1", port = 70000, tls = "implict", prot = 1 }, { address = "127.0.0.1", port = 1 } ]
+listen = [ { address = "127.0.0.1", port = 70000, tls = "implicitly", prot = 1 }, { address = "127.0.0.1", port = 1 } ]
 [relay]
 uncertain = "rety"
 [empty]
@@ -183,14 +183,14 @@ uncertain = "rety"
     monkeypatch.setenv("PTT_RELAY__RESOLVERS", "127.0.0.1")
     monkeypatch.setenv("PTT_REDIS__URL_FILE", "nowhere")
     monkeypatch.setenv("PTT_USERS", "[]")
-    monkeypatch.setenv("PTT_LOG", '{"levl": "info"}')
+    monkeypatch.setenv("PTT_LOG", '{"levels": "info"}')
     assert sorted(list_problems()) == sorted(
         [
             "ptt.toml: ingres: unknown key; did you mean ingress?",
             "ptt.toml: ingress.hostnam: unknown key; did you mean hostname?",
             "ptt.toml: ingress.timeout_s: must be greater than or equal to 1, not 0",
             "ptt.toml: ingress.listen[0].port: must be less than or equal to 65535, not 70000",
-            "ptt.toml: ingress.listen[0].tls: must be 'implicit' or 'starttls', not 'implict'",
+            "ptt.toml: ingress.listen[0].tls: must be 'implicit' or 'starttls', not 'implicitly'",
             "ptt.toml: ingress.listen[0].prot: unknown key; did you mean port?",
             "ptt.toml: ingress.listen[1].tls: missing",
             "ptt.toml: relay.uncertain: must be 'retry' or 'hold', not 'rety'",
@@ -201,7 +201,7 @@ uncertain = "rety"
             "environment: PTT_RELAY__RESOLVERS: must be a list in JSON: Extra data: line 1 column 6 (char 5)",
             "environment: PTT_REDIS__URL_FILE: nowhere cannot be read: No such file or directory",
             "environment: PTT_USERS: must be a table in JSON",
-            "environment: PTT_LOG: log.levl: unknown key; did you mean level?",
+            "environment: PTT_LOG: log.levels: unknown key; did you mean level?",
         ]
     )
 

@@ -8,19 +8,26 @@ local destination = ARGV[1]
 local claimed, parked, bytes = {}, {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local key = PREFIX .. 'm:' .. id
-  local owner, claims, size, recipients =
-    unpack(redis.call('HMGET', key, 'o:' .. destination, 'k:' .. destination, 'size', 'r:' .. destination))
+  local owner, claims, size, recipients, hold = unpack(redis.call('HMGET', key, 'o:' .. destination,
+    'k:' .. destination, 'size', 'r:' .. destination, 'w:' .. destination))
   if not recipients then
     redis.call('ZREM', KEYS[1], id)
   elseif owner and ARGV[6] == '0' then
     redis.call('ZADD', KEYS[1], now + 5000, id) -- Redis has just restarted: let the owner finish
+  elseif hold then -- its worker died before it could hold what a person asked to hold
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HDEL', key, 'o:' .. destination, 'w:' .. destination)
+    redis.call('HSET', key, 'p:' .. destination, hold, 'h:' .. destination, 1)
+    redis.call('ZADD', KEYS[3], now, id .. ' ' .. destination)
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[8], '*',
+      'queue_id', id, 'destination', destination, 'event', 'recipient.held', 'reason', hold)
   elseif tonumber(claims or 0) >= tonumber(ARGV[7]) then
     redis.call('ZREM', KEYS[1], id)
     redis.call('HDEL', key, 'o:' .. destination)
     redis.call('HSET', key, 'p:' .. destination, 'each worker that claimed it died')
     redis.call('ZADD', KEYS[3], now, id .. ' ' .. destination)
     redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[8], '*',
-      'queue_id', id, 'event', 'recipient.parked', 'destination', destination)
+      'queue_id', id, 'destination', destination, 'event', 'recipient.parked', 'reason', 'each worker that claimed it died')
     parked[#parked + 1] = id
   else
     if #claimed > 0 and bytes + size > tonumber(ARGV[4]) then break end

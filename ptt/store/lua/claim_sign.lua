@@ -16,7 +16,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('HDEL', key, 'owner')
     redis.call('HSET', key, 'parked', 'each worker that claimed it died')
     redis.call('ZADD', KEYS[2], now, id .. ' ')
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'queue_id', id, 'event', 'recipient.parked')
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*',
+      'queue_id', id, 'event', 'recipient.parked', 'reason', 'each worker that claimed it died')
     parked[#parked + 1] = id
   else
     if #claimed > 0 and bytes + size > tonumber(ARGV[3]) then break end

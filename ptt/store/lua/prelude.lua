@@ -17,3 +17,29 @@ local function push_wakeups(broker_db, ttl_ms, wakeups)
     end
   end
 end
+
+-- Is the message waiting at this destination; without one: is it there and not signed yet?
+local function is_there(message, destination)
+  if destination ~= '' then return redis.call('HEXISTS', message, 'r:' .. destination) == 1 end
+  return redis.call('HEXISTS', message, 'size') == 1 and redis.call('HEXISTS', message, 'signature') == 0
+end
+
+-- Does a worker own it? One whose lease ended half a minute ago does not: longer than an owner takes to renew after
+-- Redis was away. Its token must go then, so that it can neither commit nor record if it comes back.
+local function is_owned(message, owner, queue, id)
+  if redis.call('HEXISTS', message, owner) == 0 then return false end
+  return tonumber(redis.call('ZSCORE', queue, id) or 0) > now - 30000
+end
+
+-- Keep what the sender is to be told, and make it due. What waits for its report keeps the message alive like a
+-- destination: counted once, and no more while its report is parked.
+local function note_outcomes(message, reports, id, wait_ms, records)
+  for _, record in ipairs(records) do
+    local number = redis.call('HINCRBY', message, 'recorded', 1)
+    redis.call('HSET', message, 'd:' .. number, string.format('%.0f ', now) .. record)
+  end
+  if #records > 0 and redis.call('HEXISTS', message, 'report_parked') == 0
+    and redis.call('ZADD', reports, 'NX', now + wait_ms, id) == 1 then
+    redis.call('HINCRBY', message, 'open', 1)
+  end
+end

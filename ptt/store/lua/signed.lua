@@ -4,7 +4,7 @@
 -- ARGV: queue-id, token, signature fields, broker db, wake ttl ms, wake-up, {destination, recipients}...
 -- Returns 1; 0 when the lease is lost.
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 0 end
-redis.call('HDEL', KEYS[1], 'owner', 'claims')
+redis.call('HDEL', KEYS[1], 'owner', 'claims', 'l:')
 redis.call('HSET', KEYS[1], 'signature', ARGV[3], 'open', (#ARGV - 6) / 2)
 redis.call('ZREM', KEYS[2], ARGV[1])
 local wakeups = {}

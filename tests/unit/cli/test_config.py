@@ -22,11 +22,11 @@ def test_check_names_all_problems(run: Run, tmp_path: Path) -> None:
     run("init", "--domain", "example.test")
     (tmp_path / "tls/key.pem").unlink()
     with (tmp_path / "ptt.toml").open("a") as file:
-        file.write('levl = "info"\n[more]\n')
+        file.write('levels = "info"\n[more]\n')
     result = run("config", "check")
     assert result.exit_code == 78
     assert result.stderr.splitlines() == [
-        "ptt.toml: log.levl: unknown key; did you mean level?",
+        "ptt.toml: log.levels: unknown key; did you mean level?",
         "ptt.toml: more: unknown key",
         "ptt.toml: ingress.key_file: cannot be read: No such file or directory",
     ]

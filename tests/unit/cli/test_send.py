@@ -71,16 +71,30 @@ hostname = "mail.example.test"
 listen = [ {{ address = "0.0.0.0", port = {port}, tls = "{tls}" }} ]
 certificate_file = "certificate.pem"
 """)
-    options = {"authenticator": check_password, "auth_required": True, "hostname": "127.0.0.1", "port": port}
-    if tls == "implicit":
-        controller = Controller(inbox, ssl_context=context, auth_require_tls=False, **options)
-    else:
-        controller = Controller(inbox, tls_context=context, require_starttls=True, **options)
+    is_implicit = tls == "implicit"
+    controller = Controller(
+        inbox,
+        hostname="127.0.0.1",
+        port=port,
+        authenticator=check_password,
+        auth_required=True,
+        auth_require_tls=not is_implicit,
+        ssl_context=context if is_implicit else None,
+        tls_context=None if is_implicit else context,
+        require_starttls=not is_implicit,
+    )
     controller.start()
     try:
         yield port
     finally:
         controller.stop()
+
+
+@pytest.fixture
+def server(inbox: Inbox, tmp_path: Path) -> Iterator[Inbox]:
+    """Run a server with TLS from the first byte, and give its inbox."""
+    with running(inbox, tmp_path, "implicit"):
+        yield inbox
 
 
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
@@ -108,32 +122,31 @@ def test_send_prints_every_reply(run: Run, tmp_path: Path, inbox: Inbox, tls: st
     assert lines[-1] == "S: 250 2.0.0 queued as 0123456789ABCDEFGHJK"
 
 
-def test_send_json_gives_all_steps(run: Run, tmp_path: Path, inbox: Inbox) -> None:
+@pytest.mark.usefixtures("server")
+def test_send_json_gives_all_steps(run: Run) -> None:
     """For programs: command, code and text of each step."""
-    with running(inbox, tmp_path, "implicit"):
-        result = run(*ARGUMENTS, "-o", "json", stdin="secret")
+    result = run(*ARGUMENTS, "-o", "json", stdin="secret")
     steps = json.loads(result.stdout)
     assert [step["code"] for step in steps] == [220, 250, 235, 250, 250, 354, 250]
     assert steps[3]["command"] == "MAIL FROM:<alice@example.test>"
 
 
 @pytest.mark.parametrize(
-    ("more", "password", "code", "words"),
+    ("more", "password", "ending"),
     [
-        ((), "wrong", 1, "not sent: 535"),
-        (("--to", "refused@example.test"), "secret", 1, "not sent: 550 5.1.1 no such user"),
-        (("--to", "later@example.test"), "secret", 75, "not sent: 451 4.3.0 try again"),
+        ((), "wrong", (1, "not sent: 535")),
+        (("--to", "refused@example.test"), "secret", (1, "not sent: 550 5.1.1 no such user")),
+        (("--to", "later@example.test"), "secret", (75, "not sent: 451 4.3.0 try again")),
     ],
 )
 def test_send_refused_says_so(
-    run: Run, tmp_path: Path, inbox: Inbox, more: tuple[str, ...], password: str, code: int, words: str
+    run: Run, server: Inbox, more: tuple[str, ...], password: str, ending: tuple[int, str]
 ) -> None:
     """No is 1, later is 75, and nothing was sent."""
-    with running(inbox, tmp_path, "implicit"):
-        result = run(*ARGUMENTS, *more, stdin=password)
-    assert result.exit_code == code
-    assert words in result.stderr
-    assert inbox.envelopes == []
+    result = run(*ARGUMENTS, *more, stdin=password)
+    assert result.exit_code == ending[0]
+    assert ending[1] in result.stderr
+    assert server.envelopes == []
 
 
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])

@@ -50,7 +50,7 @@ def test_add_commits_a_file_with_an_argon2id_hash(run: Run, site: Path) -> None:
 
 
 def test_add_generated_password_is_the_only_output(run: Run, site: Path) -> None:
-    """stdout is data: it can be piped into a password store."""
+    """Output is data: it can be piped into a password store."""
     result = run("user", "add", "alice", "--address", "alice@example.test", "--generate")
     password = result.stdout.removesuffix("\n")
     assert len(password) == 24
@@ -58,28 +58,28 @@ def test_add_generated_password_is_the_only_output(run: Run, site: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "code", "words"),
+    ("arguments", "stdin", "ending"),
     [
-        (("alice", "--address", "a@example.test", "--generate"), "", 1, "user alice exists already"),
-        (("Alice", "--address", "a@example.test", "--generate"), "", 2, "in case or form only"),
-        (("../bob", "--address", "a@example.test", "--generate"), "", 2, "is no file name"),
-        (("bob", "--address", "bob", "--generate"), "", 2, "no domain in the address"),
-        (("bob", "--generate"), "", 2, "--address"),
-        (("bob", "--address", "a@example.test"), "", 2, "--password-stdin"),
-        (("bob", "--address", "a@example.test", "--password-stdin"), "\n", 2, "no password"),
-        (("bob", "--address", "a@example.test", "--password-stdin"), "x" * 1025, 2, "1 to 1024"),
-        (("bob", "--address", "a@example.test", "--password-stdin", "--generate"), "x", 2, "exclude each other"),
+        (("alice", "--address", "a@example.test", "--generate"), "", (1, "user alice exists already")),
+        (("Alice", "--address", "a@example.test", "--generate"), "", (2, "in case or form only")),
+        (("../bob", "--address", "a@example.test", "--generate"), "", (2, "is no file name")),
+        (("bob", "--address", "bob", "--generate"), "", (2, "no domain in the address")),
+        (("bob", "--generate"), "", (2, "--address")),
+        (("bob", "--address", "a@example.test"), "", (2, "--password-stdin")),
+        (("bob", "--address", "a@example.test", "--password-stdin"), "\n", (2, "no password")),
+        (("bob", "--address", "a@example.test", "--password-stdin"), "x" * 1025, (2, "1 to 1024")),
+        (("bob", "--address", "a@example.test", "--password-stdin", "--generate"), "x", (2, "exclude each other")),
     ],
 )
 def test_add_refused_changes_nothing(
-    run: Run, site: Path, arguments: tuple[str, ...], stdin: str, code: int, words: str
+    run: Run, site: Path, arguments: tuple[str, ...], stdin: str, ending: tuple[int, str]
 ) -> None:
     """Each refusal has its exit code and says why."""
     add(run, "alice")
     before = git(site, "rev-parse", "main")
     result = run("user", "add", *arguments, stdin=stdin)
-    assert result.exit_code == code
-    assert words in result.stderr
+    assert result.exit_code == ending[0]
+    assert ending[1] in result.stderr
     assert git(site, "rev-parse", "main") == before
 
 
@@ -95,7 +95,8 @@ def test_disable_enable_and_set_password_are_commits(run: Run, site: Path) -> No
     assert git(site, "log", "--format=%s", "main").splitlines() == subjects
 
 
-def test_list_and_show_tell_all_but_the_password(run: Run, site: Path) -> None:
+@pytest.mark.usefixtures("site")
+def test_list_and_show_tell_all_but_the_password(run: Run) -> None:
     """For people and for programs; no hash leaves the repository."""
     add(run, "bob@example.test", "bob@example.test")
     add(run, "alice")
@@ -112,7 +113,8 @@ def test_list_and_show_tell_all_but_the_password(run: Run, site: Path) -> None:
     assert "argon2" not in table + json.dumps(rows) + shown
 
 
-def test_list_empty_repository_is_empty(run: Run, site: Path) -> None:
+@pytest.mark.usefixtures("site")
+def test_list_empty_repository_is_empty(run: Run) -> None:
     """Nobody is a fine answer."""
     result = run("user", "list", "-o", "json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, [])

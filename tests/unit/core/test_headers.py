@@ -34,9 +34,7 @@ FROM = b"From: alice@example.test\r\n"
 
 def prepare(content: bytes, *, smtputf8: bool = False, stamp: Stamp = STAMP) -> bytes:
     """Prepare what Alice, who is also Bob, submits."""
-    return prepare_content(
-        content, Author(may_send_as=OWNED.__contains__, smtputf8=smtputf8, to_ascii=to_ascii), stamp
-    )
+    return prepare_content(content, Author(may_send_as=OWNED.__contains__, smtputf8=smtputf8, to_ascii=to_ascii), stamp)
 
 
 def refusal(content: bytes, *, smtputf8: bool = False) -> str:
@@ -84,7 +82,7 @@ def test_header_without_blank_line_gets_one() -> None:
         ("[192.0.2.1]", "[192.0.2.1]"),
         ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
         ("a_b", "a_b"),
-        ("evil.test;by(x)<y>\"z\\", "evil.test?by?x??y??z?"),
+        ('evil.test;by(x)<y>"z\\', "evil.test?by?x??y??z?"),
     ],
 )
 def test_client_name_is_escaped_in_received(name: str, written: str) -> None:

@@ -94,7 +94,7 @@ def test_parse_login_takes_what_can_be_a_file(login: str) -> None:
 )  # fmt: skip
 def test_parse_login_refuses_what_could_be_a_path_or_a_lie(login: str) -> None:
     """Separators, leading dots, control, invisible and bidirectional characters."""
-    with pytest.raises(MalformedInput, match="^login: "):
+    with pytest.raises(MalformedInput, match=r"^login: "):
         parse_login(login)
 
 

@@ -21,7 +21,12 @@ def test_share_grows_until_the_budget_is_used_up() -> None:
 def test_share_ends_with_an_exception() -> None:
     """A client that hangs up gives its share back."""
     budget = Budget(100)
-    with pytest.raises(ConnectionResetError), budget.open_share() as share:
-        share.hold(60)
-        raise ConnectionResetError
+
+    def receive() -> None:
+        with budget.open_share() as share:
+            share.hold(60)
+            raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        receive()
     assert budget.held_bytes == 0

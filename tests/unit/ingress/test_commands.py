@@ -35,7 +35,7 @@ def test_line_is_split(line: bytes, verb: str, argument: str) -> None:
         (b"NOOP\r", "500 5.5.2"),
         (b"EHLO\0x", "500 5.5.2"),
         (b"\x80\x81\x82\x83", "500 5.5.2"),
-        ("ſTARTTLS".encode(), "500 5.5.2"),
+        ("\u017fTARTTLS".encode(), "500 5.5.2"),
         (b"EHLO \x1b[2J", "501 5.5.2"),
         (b"NOOP a\nb", "501 5.5.2"),
         (b'MAIL FROM:<"a\\\x01"@b.test>', "501 5.5.2"),

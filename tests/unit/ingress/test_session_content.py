@@ -1,8 +1,10 @@
 """DATA over a real connection: end of content, line ends, smuggling, sizes. RFC 5321 sections 2.3.8 and 4.1.1.4."""
 
+import asyncio
+
 import pytest
 
-from tests.servers.submission import Client, connected, logged_in, running_submission
+from tests.servers.submission import PASSWORD, Client, connected, logged_in, plain, running_submission
 from tests.waiting import wait_until_async
 
 HEADER = b"From: alice@example.test\r\nSubject: s\r\n\r\n"
@@ -144,6 +146,30 @@ async def test_message_that_is_cut_off_is_not_accepted() -> None:
         async with logged_in(server) as client:
             assert (await client.submit(HEADER)).startswith("250 ")
         assert len(server.spool.submissions) == 1
+
+
+async def test_session_cut_at_any_octet_delivers_a_whole_message_or_none() -> None:
+    """B25: wherever the client is lost, nothing is delivered before the complete end, and nothing stays behind."""
+    commands = f"EHLO c.test\r\nAUTH PLAIN {plain('alice', PASSWORD)}\r\nMAIL FROM:<alice@example.test>\r\n"
+    head = f"{commands}RCPT TO:<rita@destination.test>\r\nDATA\r\n".encode()
+    content = HEADER + b"..\r\n.\r\n"
+    async with running_submission() as server:
+        tasks = len(asyncio.all_tasks())
+        for cut in (*range(0, len(head), 9), *range(len(head), len(head) + len(content))):
+            async with connected(server, implicit=True) as client:
+                await client.send(head[:cut])
+                if cut >= len(head):
+                    replies = [await client.reply() for _ in range(5)]
+                    assert replies[-1].startswith("354 ")
+                    await client.send(content[: cut - len(head)])
+        await wait_until_async(lambda: server.listener.connection_count == 0, "all connections are gone")
+        await wait_until_async(lambda: len(asyncio.all_tasks()) == tasks, "all sessions have ended")
+        assert server.spool.submissions == []
+        async with connected(server) as client:
+            await client.send(head)
+            assert [(await client.reply())[:3] for _ in range(5)][-1] == "354"
+            await client.send(content)
+        await wait_until_async(lambda: len(server.spool.submissions) == 1, "the whole message is delivered")
 
 
 async def test_declared_size_is_not_trusted() -> None:

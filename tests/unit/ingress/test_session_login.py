@@ -76,7 +76,7 @@ async def test_challenges_are_what_clients_know() -> None:
         ([f"AUTH PLAIN {encode(bytes([0]) + b'alice' + bytes([10, 0]) + PASSWORD)}"], "535 5.7.8"),
         ([f"AUTH PLAIN {encode(bytes([0, 255, 0]) + PASSWORD)}"], "535 5.7.8"),
         (["AUTH LOGIN", encode(b"ali\0ce"), encode(PASSWORD)], "535 5.7.8"),
-        (["AUTH PLAIN", "A" * 12_286], "535 5.7.8"),
+        (["AUTH PLAIN", "A" * 12_284], "535 5.7.8"),
         (["AUTH PLAIN", "A" * 12_287], "500 5.5.6"),
         (["AUTH LOGIN", "A" * 2_000_000], "500 5.5.6"),
     ],
@@ -85,8 +85,6 @@ async def test_failed_attempt_gets_one_reply_and_the_session_lives(lines: list[s
     """Cases 111 to 131: refused, and the next attempt may succeed."""
     async with running_submission() as server, connected(server) as client:
         await client.ask("EHLO client.test")
-        if expected == "535 5.7.8" and "A" * 12_286 in lines:
-            expected = "501 5.5.2"  # 12,286 is no multiple of four
         assert (await client.ask_all(lines))[-1].startswith(f"{expected} ")
         assert await client.ask(MAIL) == "530 5.7.0 Authentication required"
         assert await client.ask(f"AUTH PLAIN {GOOD}") == OK
@@ -169,7 +167,9 @@ async def test_failed_login_is_logged_without_the_password(caplog: pytest.LogCap
         await client.ask(f"AUTH PLAIN {plain('ali' + chr(27) + 'ce', b'hunter2')}")
     (record,) = [record for record in caplog.records if record.message == "auth.failed"]
     line = JsonFormatter().format(record)
-    assert {"user": "ali\x1bce", "mechanism": "PLAIN", "client_address": "127.0.0.1"}.items() <= json.loads(line).items()
+    assert {"user": "ali\x1bce", "mechanism": "PLAIN", "client_address": "127.0.0.1"}.items() <= json.loads(
+        line
+    ).items()
     assert "hunter2" not in line
     assert encode(b"hunter2") not in line
     assert line.isprintable()

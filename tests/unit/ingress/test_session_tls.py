@@ -95,7 +95,8 @@ async def test_old_tls_is_refused() -> None:
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = ssl.TLSVersion.TLSv1_1
     async with running_submission() as server:
-        with pytest.raises(ssl.SSLError):
+        # asyncio closes without the alert that OpenSSL has prepared, so the client may see a reset.
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
             await asyncio.open_connection("127.0.0.1", server.tls_port, ssl=context)
 
 

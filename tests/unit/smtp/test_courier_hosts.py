@@ -1,6 +1,7 @@
 """Which host is tried, when the next one is, and when none."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 
@@ -31,6 +32,7 @@ HOST_FAILURES: list[tuple[str, Script]] = [
     ("banner nonsense", Script(banner=b"hello there\r\n")),
     ("EHLO 451", Script(answers={"EHLO": b"451 later\r\n"})),
     ("EHLO and HELO 550", Script(answers={"EHLO": b"550 no\r\n", "HELO": b"550 no\r\n"})),
+    ("EHLO 500 and nonsense to HELO", Script(answers={"EHLO": b"500 x\r\n", "HELO": b"x\r\n"})),
     ("EHLO close", Script(answers={"EHLO": Act.CLOSE})),
     ("MAIL 421", Script(answers={"MAIL": b"421 closing\r\n"})),
     ("MAIL close", Script(answers={"MAIL": Act.CLOSE})),
@@ -173,6 +175,26 @@ async def test_private_address_beside_a_host_that_may_come_back_is_deferred(make
     )
     courier = make_courier(free_port(), resolver=zones, allow_private_addresses=False)
     assert tell(await courier.deliver(DESTINATION, Letter().message)) == ["deferred"]
+
+
+async def test_host_that_swallows_connections_is_given_up_and_the_next_tried(make_courier: MakeCourier) -> None:
+    """A host that answers no SYN, as behind a firewall, must not hold the message for the minutes of the system."""
+    async with scripted_server(address="127.0.0.3") as second:
+        with socket.socket() as full:
+            full.bind(("127.0.0.2", second.port))
+            full.listen(0)
+            # The queue of connections that nobody accepts is filled: Linux drops further SYNs.
+            fillers = [socket.socket() for _ in range(4)]
+            for filler in fillers:
+                filler.settimeout(0)
+                filler.connect_ex(("127.0.0.2", second.port))
+            courier = make_courier(second.port, resolver=TWO_HOSTS, timeout_scale=0.001)
+            async with asyncio.timeout(5):
+                outcomes = await courier.deliver(DESTINATION, Letter().message)
+            for filler in fillers:
+                filler.close()
+        assert tell(outcomes) == ["delivered 2.0.0"]
+        assert outcomes[0][1].peer.mx_host == "two.example"
 
 
 async def test_dead_host_is_connected_to_once_for_many_messages(make_courier: MakeCourier) -> None:

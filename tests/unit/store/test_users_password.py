@@ -58,7 +58,7 @@ def test_hash_password_outside_the_limits_is_refused(password: bytes) -> None:
 )
 def test_check_hash_that_costs_too_much_is_refused(encoded: str) -> None:
     """One login must not take all memory or time of the host."""
-    with pytest.raises(MalformedInput, match="^password: "):
+    with pytest.raises(MalformedInput, match=r"^password: "):
         check_hash(encoded)
 
 
@@ -100,7 +100,7 @@ async def test_check_remembered_is_forgotten_with_a_new_hash(checker: PasswordCh
 async def test_check_remembered_belongs_to_one_login(checker: PasswordChecker) -> None:
     """Parts of the key do not run into each other."""
     assert await checker.check("alice", b"secret", HASH)
-    assert not await checker.check("alices", b"ecret", HASH)
+    assert not await checker.check("alic", b"esecret", HASH)
 
 
 async def test_check_same_password_at_once_is_hashed_once(checker: PasswordChecker) -> None:
@@ -124,30 +124,24 @@ async def test_check_in_vain_takes_the_time_of_a_real_check(checker: PasswordChe
     """An unknown login cannot be told from a wrong password by the clock, with users and without."""
 
     async def measure(kind: str) -> float:
-        started = time.perf_counter()
+        # CPU of this process, not the clock on the wall: what others do on the machine must not count.
+        started = time.process_time()
         for number in range(5):
             password = f"{kind}{number}".encode()
             if kind == "wrong":
                 await checker.check("alice", password, HASH)
             else:
                 await checker.check_in_vain("nobody", password, (HASH,) if kind == "unknown" else ())
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     wrong_s, unknown_s, empty_s = [await measure(kind) for kind in ("wrong", "unknown", "empty")]
     assert 0.3 < unknown_s / wrong_s < 3
     assert 0.3 < empty_s / wrong_s < 3
 
 
-async def test_check_in_vain_picks_the_same_hash_for_a_login(checker: PasswordChecker) -> None:
+async def test_pick_decoy_is_the_same_for_a_login_and_spread_over_logins(checker: PasswordChecker) -> None:
     """Where hashes differ in cost, an unknown login has one cost of them, and always the same one."""
-    cheap = argon2.PasswordHasher(memory_cost=8, time_cost=1, parallelism=1).hash(b"secret")
-
-    async def measure(login: str, number: int) -> float:
-        started = time.perf_counter()
-        await checker.check_in_vain(login, b"%d" % number, (HASH, cheap))
-        return time.perf_counter() - started
-
-    costs = {login: [await measure(login, number) for number in range(2)] for login in map(str, range(12))}
-    middle_s = (min(map(min, costs.values())) * max(map(max, costs.values()))) ** 0.5
-    sides = {tuple(cost > middle_s for cost in pair) for pair in costs.values()}
-    assert sides == {(False, False), (True, True)}
+    hashes = (HASH, "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA")
+    picked = {login: checker.pick_decoy(login, hashes) for login in map(str, range(100))}
+    assert set(picked.values()) == set(hashes)
+    assert all(checker.pick_decoy(login, hashes) == decoy for login, decoy in picked.items())

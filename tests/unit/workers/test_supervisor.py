@@ -21,14 +21,15 @@ from tests.servers.ports import free_port
 from tests.waiting import wait_until, wait_until_async
 
 STEADY = """
-import json, os, signal, sys, time
+import json, os, signal, sys
 def tell(event): print(json.dumps({"event": event, "pid": os.getpid()}), flush=True)
-def stop(*_):
-    tell("child.stopped"); sys.exit(0)
-signal.signal(signal.SIGTERM, stop)
-signal.signal(signal.SIGHUP, lambda *_: tell("child.reloaded"))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
 tell("child.started")
-while True: signal.pause()
+while True:
+    if signal.sigwait({signal.SIGTERM, signal.SIGHUP}) == signal.SIGHUP:
+        tell("child.reloaded")
+    else:
+        tell("child.stopped"); sys.exit(0)
 """
 STUBBORN = STEADY.replace('tell("child.stopped"); sys.exit(0)', 'tell("child.asked")')
 REFUSING = "import sys; print('ptt.toml: ingress.hostname: missing', file=sys.stderr); sys.exit(78)"
@@ -159,7 +160,7 @@ async def test_supervisor_child_refuses_settings_stops_all_with_78() -> None:
 
 async def test_supervisor_child_that_worked_refuses_settings_is_tried_again() -> None:
     """A settings file that is broken while mail flows does not stop what works."""
-    once = STEADY.replace("while True: signal.pause()", "sys.exit(78)")
+    once = STEADY.replace("while True:", "sys.exit(78)\nwhile True:")
     async with running(group(make_program("relay-1", once), make_program("sign"))) as run:
         await wait_until_async(lambda: len(run.pids("relay-1")) >= 3, "three lives")
         assert not run.exit_code.done()

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ptt.core.errors import ConfigError
-from ptt.settings_checks import explain, list_missing
-from ptt.settings_model import (
+from ptt.settings.checks import explain, list_missing
+from ptt.settings.model import (
     DnsUpdate,
     Ingress,
     Listen,
@@ -29,7 +29,7 @@ from ptt.settings_model import (
     Up,
     Users,
 )
-from ptt.settings_sources import (
+from ptt.settings.sources import (
     Kind,
     Layer,
     find_file,
@@ -38,7 +38,7 @@ from ptt.settings_sources import (
     read_environment,
     read_toml,
 )
-from ptt.settings_urls import redact_url
+from ptt.settings.urls import redact_url
 
 __all__ = [
     "DnsUpdate",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from ptt.settings_sources import FILE_SUFFIX, format_variable, suggest
+from ptt.settings.sources import FILE_SUFFIX, format_variable, suggest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -19,7 +19,7 @@ from pydantic import (
 
 from ptt.core.address import parse_domain
 from ptt.core.repository import check_repository
-from ptt.settings_urls import check_redis_url, name_database, name_server, put_database
+from ptt.settings.urls import check_redis_url, name_database, name_server, put_database
 
 Port = int
 SPOOL_DATABASE = 1
