@@ -69,6 +69,8 @@ class Letter:
     read_error: PttError | None = None
     """Raised after the content was read, in place of its end."""
     commits: int = 0
+    committed: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    """For each commit whom its dot was for, and whom an earlier one had delivered to."""
     before_commit: Callable[[], Awaitable[None]] | None = None
 
     @property
@@ -98,6 +100,7 @@ class Letter:
         assert in_doubt
         assert not {*in_doubt} & {*delivered}
         self.commits += 1
+        self.committed.append(([str(one) for one in in_doubt], [str(one) for one in delivered]))
         if self.before_commit is not None:
             await self.before_commit()
         if self.commit_error is not None:

@@ -5,7 +5,6 @@ One transaction is under way at a time; what arrives meanwhile forms the next. E
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from dataclasses import dataclass
 
@@ -39,6 +38,7 @@ class Batch:
         self._queue: deque[_Waiting] = deque()
         self._work = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     def start(self) -> None:
         """Begin to send."""
@@ -46,10 +46,11 @@ class Batch:
 
     async def close(self) -> None:
         """Stop sending; who still waits hears Unavailable."""
-        if self._task is not None:
+        self._is_closing = True
+        while self._task is not None and not self._task.done():
+            # More than once: redis-py may turn a cancellation into a connection error of its own.
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task}, timeout=1)
         while self._queue:
             _fail(self._queue.popleft(), Unavailable("stopping"))
 
@@ -77,7 +78,7 @@ class Batch:
 
     async def _run(self) -> None:
         delay_s = 0.05
-        while True:
+        while not self._is_closing:
             await self._work.wait()
             group = self._take()
             if not group:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -60,7 +60,7 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
     except asyncio.CancelledError:
         # The worker stops: what has not reached its final dot goes back at once, uncounted.
         if not progress.in_doubt:
-            await asyncio.shield(queue.record(entry, _give_back(entry, 0)))
+            await _finish(queue.record(entry, _give_back(entry, 0)))
         raise
     if progress.is_spool_away:
         # Redis was away in the midst of it: no fault of the destination, so the schedule does not count it.
@@ -132,6 +132,16 @@ class _Progress:
             raise
 
 
+async def _finish(recording: Coroutine[None, None, bool]) -> bool:
+    """Await a record to its end, also when the worker stops meanwhile: what was delivered must not stay unrecorded."""
+    task = asyncio.ensure_future(recording)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
 def _give_back(entry: RelayEntry, delay_s: float) -> Attempt:
     return Attempt(remaining=entry.recipients, delay_s=delay_s, counts=False, history=b"", number=entry.attempts + 1)
 
@@ -169,7 +179,7 @@ async def _record(
         why=_shorten(left[0][1]) if left else "",
     )
     try:
-        done = await queue.record(entry, plan)
+        done = await _finish(queue.record(entry, plan))
     except LeaseLost:
         # Another worker took over while this one was sending: the list of possible doubles must be complete.
         sent = [

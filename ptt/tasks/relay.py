@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from celery import Celery
 
@@ -50,8 +50,16 @@ class _Window:
 class RelayService:
     """Delivers what is due; one in each relay process, in its event loop."""
 
-    def __init__(self, queue: RelayQueue, courier: Courier, policy: AttemptPolicy, lease_s: float) -> None:
-        """Work on this queue with this courier."""
+    def __init__(
+        self,
+        queue: RelayQueue,
+        courier: Courier,
+        policy: AttemptPolicy,
+        lease_s: float,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Work on this queue with this courier; ``release`` is awaited at the end, after the courier is closed."""
+        self._release = release
         self._queue = queue
         self._courier = courier
         self._policy = policy
@@ -79,6 +87,8 @@ class RelayService:
             chore.cancel()
         await asyncio.gather(*self._chores, *self._in_hand, return_exceptions=True)
         await self._courier.close()
+        if self._release is not None:
+            await self._release()
         await self._queue.close()
 
     async def serve(self, destination: Domain) -> None:

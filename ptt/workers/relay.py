@@ -38,7 +38,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
         ),
     )
     lease_s = settings.queue.lease_s
-    app.service = RelayService(RelayQueue(address, lease_s), courier, policy, lease_s)  # type: ignore[attr-defined]
+    app.service = RelayService(RelayQueue(address, lease_s), courier, policy, lease_s, resolver.close)  # type: ignore[attr-defined]
 
     @signals.worker_ready.connect(weak=False)
     def started(**_: object) -> None:

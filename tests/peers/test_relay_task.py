@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import redis
+from typing_extensions import override
 
 from ptt.core.address import Address, Domain
 from ptt.core.envelope import Envelope, QueueId, Submission, format_envelope, format_queue_id
@@ -18,7 +19,8 @@ from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from ptt.core.reply import Reply
 from ptt.store import keys
 from ptt.store.connection import RedisAddress
-from ptt.store.relay_queue import RelayQueue
+from ptt.store.entries import RelayEntry
+from ptt.store.relay_queue import Attempt, RelayQueue
 from ptt.store.sign_queue import Signed, SignQueue
 from ptt.store.spool import connect_spool
 from ptt.tasks.attempt import AttemptPolicy
@@ -217,3 +219,39 @@ async def test_hundreds_of_messages_are_all_delivered_by_one_wakeup(address: Red
     assert sorted(name for name, _ in courier.seen) == names
     with valkey.client() as client:
         assert list(client.scan_iter()) == [keys.EVENTS.encode()]
+
+
+class SlowQueue(RelayQueue):
+    """A queue whose records wait for a sign."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        """Wait until told."""
+        super().__init__(address, 30)
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+
+    @override
+    async def record(self, entry: RelayEntry, attempt: Attempt) -> bool:
+        """Wait, then record."""
+        self.begun.set()
+        await self.go.wait()
+        return await super().record(entry, attempt)
+
+
+async def test_stop_in_the_midst_of_a_record_lets_it_finish(address: RedisAddress, valkey: RedisServer) -> None:
+    """What was delivered is recorded, although the worker is told to stop right then: else it would be sent again."""
+    queue_id = await enqueue(address, ANN)
+    queue = SlowQueue(address)
+    policy = AttemptPolicy(
+        retry_schedule_s=(900,), max_age_s=1000, delay_notice_after_s=14_400, holds_uncertain=False, jitter=lambda: 0
+    )
+    service = RelayService(queue, ScriptedCourier({ANN: OK}), policy, 30)
+    await service.start()
+    serving_task = asyncio.create_task(service.serve(DESTINATION))
+    await queue.begun.wait()
+    stopping = asyncio.create_task(service.stop())
+    await asyncio.sleep(0)
+    queue.go.set()
+    await asyncio.gather(serving_task, stopping)
+    with valkey.client() as client:
+        assert history_of(client) == ["delivered"]
+        assert not client.exists(keys.message(queue_id))

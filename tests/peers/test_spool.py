@@ -298,3 +298,16 @@ def test_unsafe_redis_is_refused_with_one_line(name: str, value: str) -> None:
             check_server(address, allow_unsafe=False)
         assert [line.split(":")[1].strip() for line in refused.value.problems] == [name]
         check_server(address, allow_unsafe=True)
+
+
+async def test_close_in_the_midst_of_a_call_ends_at_once(address: RedisAddress) -> None:
+    """A stop must not hang when it meets a script under way, at whichever await of redis-py."""
+    for turns in range(40):
+        queue = RelayQueue(address, LEASE_S)
+        queue.start()
+        call = asyncio.create_task(queue.sweep())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        async with asyncio.timeout(5):
+            await queue.close()

@@ -94,6 +94,28 @@ async def test_kept_connection_is_replaced_once_only(make_courier: MakeCourier) 
         assert len(server.dialogues) == 2
 
 
+async def test_kept_connection_that_dies_in_content_is_not_replaced(make_courier: MakeCourier) -> None:
+    """A peer that leaves in the midst of the content has a reason, or the network has: the queue tries again."""
+    async with scripted_server(Script(extensions=("PIPELINING",), answers={"data": Act.CLOSE})) as server:
+        courier = make_courier(server.port)
+        small, large = Letter(), Letter(content=b"x" * 900 + b"\r\n" + b"y\r\n" * 2_000_000)
+        assert tell(await courier.deliver(DESTINATION, small.message)) == ["delivered 2.0.0"]
+        assert tell(await courier.deliver(DESTINATION, large.message)) == ["deferred"]
+        assert len(server.dialogues) == 1
+
+
+async def test_kept_connection_that_dies_after_a_dot_is_not_replaced(make_courier: MakeCourier) -> None:
+    """A fresh connection in the same attempt is only for messages of which nothing was sent to the end."""
+    script = Script(answers={"MAIL": [b"250 ok\r\n", b"250 ok\r\n", Act.CLOSE]})
+    async with scripted_server(script, Script()) as server:
+        courier = make_courier(server.port)
+        assert tell(await courier.deliver(DESTINATION, Letter().message)) == ["delivered 2.0.0"]
+        letter = Letter(recipients=tuple(f"user{i}@example.test" for i in range(150)))
+        outcomes = await courier.deliver(DESTINATION, letter.message)
+        assert tell(outcomes) == ["delivered 2.0.0"] * 100 + ["deferred"] * 50
+        assert len(server.dialogues) == 1
+
+
 async def test_kept_connection_closed_by_the_peer_is_not_used(make_courier: MakeCourier) -> None:
     """A connection that the peer closed while it was idle is seen to be dead before anything is written."""
     script = Script(answers={".": (b"250 2.0.0 ok\r\n", Act.CLOSE)})

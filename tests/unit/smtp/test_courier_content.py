@@ -12,6 +12,7 @@ from ptt.core.notify import NEVER_REPORT
 from tests.letters import CONTENT, DESTINATION, SENDER, Letter, tell
 from tests.scripted import EXTENSIONS, Act, Answer, Script, scripted_server
 from tests.unit.smtp.conftest import MakeCourier
+from tests.waiting import wait_until_async
 
 PEERS = pytest.mark.parametrize("extensions", [EXTENSIONS, ("8BITMIME",)], ids=["pipelining", "one by one"])
 LARGE = b"Subject: large\r\n\r\n" + b".a line that starts with a dot and goes on for a while\r\n" * 20_000
@@ -176,6 +177,18 @@ async def test_recipient_named_twice_is_sent_to_once(make_courier: MakeCourier) 
         assert server.accepted[0].recipients == ["<a@example.test>", "<b@example.test>"]
 
 
+async def test_commit_names_whom_the_dot_is_for_and_who_was_served(make_courier: MakeCourier) -> None:
+    """After a crash exactly those of the last dot are in doubt: neither who was refused nor who was served before."""
+    ok, too_many, unknown = b"250 ok\r\n", b"452 4.5.3 too many\r\n", b"550 5.1.1 unknown\r\n"
+    answers: dict[str, Answer | list[Answer]] = {"RCPT": [ok, unknown, ok, too_many, ok]}
+    async with scripted_server(Script(answers=answers)) as server:
+        names = [f"{name}@example.test" for name in "abcd"]
+        letter = Letter(recipients=names)
+        outcomes = await make_courier(server.port).deliver(DESTINATION, letter.message)
+        assert tell(outcomes) == ["delivered 2.0.0", "failed 5.1.1", "delivered 2.0.0", "delivered 2.0.0"]
+        assert letter.committed == [([names[0], names[2]], []), ([names[3]], [names[0], names[2]])]
+
+
 async def test_connection_lost_between_chunks_defers_the_rest(make_courier: MakeCourier) -> None:
     """What was delivered stays so; after a final dot no other connection is made in the same attempt."""
     recipients = tuple(f"user{i}@example.test" for i in range(150))
@@ -192,6 +205,30 @@ async def test_connection_lost_after_the_dot_of_a_chunk_is_uncertain_for_it_alon
     async with scripted_server(Script(answers={".": Act.CLOSE}), Script()) as server:
         outcomes = await make_courier(server.port).deliver(DESTINATION, Letter(recipients=recipients).message)
         assert tell(outcomes) == ["uncertain"] * 100 + ["deferred"] * 50
+
+
+async def test_connection_lost_after_the_dot_leaves_those_not_in_it_certain(make_courier: MakeCourier) -> None:
+    """Who was one recipient too many was not part of what the dot ended."""
+    answers: dict[str, Answer | list[Answer]] = {"RCPT": [b"250 ok\r\n", b"452 4.5.3 too many\r\n"], ".": Act.CLOSE}
+    async with scripted_server(Script(answers=answers), Script()) as server:
+        letter = Letter(recipients=("a@example.test", "b@example.test"))
+        outcomes = await make_courier(server.port).deliver(DESTINATION, letter.message)
+        assert tell(outcomes) == ["uncertain", "deferred"]
+        assert len(server.dialogues) == 1
+
+
+async def test_connection_lost_between_commit_and_dot_is_certain(make_courier: MakeCourier) -> None:
+    """The dot could not be written any more: nobody can have the message."""
+    async with scripted_server(Script(answers={"DATA": (b"354 go\r\n", Act.RESET)})) as server:
+
+        async def wait() -> None:
+            await wait_until_async(lambda: server.open_count == 0, "the server is gone")
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+        letter = Letter(before_commit=wait)
+        assert tell(await make_courier(server.port).deliver(DESTINATION, letter.message)) == ["deferred"]
+        assert letter.commits == 1
 
 
 async def test_message_over_the_size_limit_fails_before_it_is_sent(make_courier: MakeCourier) -> None:

@@ -34,6 +34,7 @@ HOST_FAILURES: list[tuple[str, Script]] = [
     ("EHLO and HELO 550", Script(answers={"EHLO": b"550 no\r\n", "HELO": b"550 no\r\n"})),
     ("EHLO 500 and nonsense to HELO", Script(answers={"EHLO": b"500 x\r\n", "HELO": b"x\r\n"})),
     ("EHLO close", Script(answers={"EHLO": Act.CLOSE})),
+    ("EHLO answered twice", Script(answers={"EHLO": b"250 mx.example\r\n550 5.7.1 and more\r\n"})),
     ("MAIL 421", Script(answers={"MAIL": b"421 closing\r\n"})),
     ("MAIL close", Script(answers={"MAIL": Act.CLOSE})),
     ("RCPT 421", Script(answers={"RCPT": b"421 closing\r\n"})),
@@ -61,6 +62,8 @@ NO_NEXT: list[tuple[str, dict[str, Answer], str]] = [
     ("MAIL 550", {"MAIL": b"550 5.7.1 x\r\n"}, "failed 5.7.1"),
     ("RCPT 450", {"RCPT": b"450 4.2.0 x\r\n"}, "deferred 4.2.0"),
     ("DATA 554", {"DATA": b"554 5.7.1 x\r\n"}, "failed 5.7.1"),
+    ("MAIL 550 and close", {"MAIL": (b"550 5.7.1 x\r\n", Act.CLOSE)}, "failed 5.7.1"),
+    ("RCPT 550 and close", {"RCPT": (b"550 5.1.1 x\r\n", Act.CLOSE)}, "failed 5.1.1"),
     ("dot 421", {".": b"421 4.3.2 x\r\n"}, "deferred 4.3.2"),
     ("dot 451", {".": b"451 4.3.0 x\r\n"}, "deferred 4.3.0"),
     ("dot close", {".": Act.CLOSE}, "uncertain"),
@@ -80,6 +83,19 @@ async def test_verdict_on_the_message_or_a_sent_dot_tries_no_other_host(
     ):
         courier = make_courier(first.port, resolver=TWO_HOSTS)
         assert tell(await courier.deliver(DESTINATION, Letter().message)) == [expected]
+        assert second.dialogues == []
+
+
+async def test_host_that_fails_after_a_dot_is_the_last(make_courier: MakeCourier) -> None:
+    """Of 150 recipients 100 are served, then the connection is lost: the others wait, no other host is tried."""
+    script = Script(answers={"MAIL": [b"250 ok\r\n", Act.CLOSE]})
+    async with (
+        scripted_server(script, address="127.0.0.2") as first,
+        scripted_server(address="127.0.0.3", port=first.port) as second,
+    ):
+        letter = Letter(recipients=tuple(f"user{i}@example.test" for i in range(150)))
+        outcomes = await make_courier(first.port, resolver=TWO_HOSTS).deliver(DESTINATION, letter.message)
+        assert tell(outcomes) == ["delivered 2.0.0"] * 100 + ["deferred"] * 50
         assert second.dialogues == []
 
 
