@@ -9,6 +9,7 @@ from typing_extensions import override
 from ptt.core.address import Address, Domain, ReversePath, parse_address
 from ptt.core.envelope import QueueId
 from ptt.core.errors import NoSuchDomain, PttError
+from ptt.core.notify import RecipientRequest
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Outcome
 from ptt.core.ports import Resolver
@@ -60,6 +61,9 @@ class Letter:
     part_bytes: int = 1_000_000
     body: str = "7BIT"
     smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    requests: Mapping[str, RecipientRequest] = field(default_factory=dict)
     size_bytes: int | None = None
     commit_error: PttError | None = None
     read_error: PttError | None = None
@@ -79,6 +83,9 @@ class Letter:
             size_bytes=len(self.content) if self.size_bytes is None else self.size_bytes,
             body=self.body,
             smtputf8=self.smtputf8,
+            ret=self.ret,
+            envid=self.envid,
+            requests={parse_address(recipient): request for recipient, request in self.requests.items()},
             read=self._read,
             commit=self._commit,
         )

@@ -1,15 +1,16 @@
-"""The envelope and the message it carries, and how both are written down. RFC 5321 section 2.3.1.
+"""The envelope and the message it carries, and how both are written down. RFC 5321 section 2.3.1, RFC 3461.
 
 The JSON text of an envelope is stored and sealed as one string of bytes: what was sealed is what is read back.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.errors import MalformedInput
+from ptt.core.notify import Notify, RecipientRequest
 
 QueueId = NewType("QueueId", str)
 """20 characters of Crockford's base 32: 9 of time, 11 of chance; sorts by time."""
@@ -31,6 +32,12 @@ class Envelope:
     """``7BIT`` or ``8BITMIME`` (RFC 6152)."""
     smtputf8: bool = False
     """Whether the client asked for SMTPUTF8 (RFC 6531)."""
+    ret: str = ""
+    """``FULL`` or ``HDRS`` (RFC 3461 section 4.3), empty without the parameter."""
+    envid: str = ""
+    """ENVID in xtext, as on the wire (RFC 3461 section 4.4), empty without the parameter."""
+    requests: Mapping[Address, RecipientRequest] = field(default_factory=dict)
+    """What was asked for recipients; none is there for who asked nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +83,21 @@ def parse_queue_id(text: str) -> QueueId:
 
 
 def format_envelope(envelope: Envelope) -> bytes:
-    """Write an envelope as JSON."""
-    return json.dumps(
-        {
-            "user": envelope.user,
-            "reverse_path": _format_address(envelope.reverse_path),
-            "recipients": [_format_address(recipient) for recipient in envelope.recipients],
-            "body": envelope.body,
-            "smtputf8": envelope.smtputf8,
-        },
-        separators=(",", ":"),
-        ensure_ascii=False,
-    ).encode()
+    """Write an envelope as JSON; what was not asked for is left out."""
+    fields: dict[str, object] = {
+        "user": envelope.user,
+        "reverse_path": _format_address(envelope.reverse_path),
+        "recipients": [_format_address(recipient) for recipient in envelope.recipients],
+        "body": envelope.body,
+        "smtputf8": envelope.smtputf8,
+    }
+    if envelope.ret:
+        fields["ret"] = envelope.ret
+    if envelope.envid:
+        fields["envid"] = envelope.envid
+    if envelope.requests:
+        fields["requests"] = [_format_request(recipient, request) for recipient, request in envelope.requests.items()]
+    return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def parse_envelope(data: bytes) -> Envelope:
@@ -104,6 +114,10 @@ def parse_envelope(data: bytes) -> Envelope:
             recipients=tuple(_parse_recipient(pair) for pair in _list(fields["recipients"])),
             body=_text(fields["body"]),
             smtputf8=fields["smtputf8"] is True,
+            # Absent in what was spooled before reports could be asked for, and when nothing was asked.
+            ret=_text(fields.get("ret", "")),
+            envid=_text(fields.get("envid", "")),
+            requests=dict(map(_parse_request, _list(fields.get("requests", [])))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedInput(f"not an envelope: {error!r}") from error
@@ -125,6 +139,17 @@ def _parse_recipient(value: object) -> Address:
     if address is None:
         raise MalformedInput("a recipient cannot be null")
     return address
+
+
+def _format_request(recipient: Address, request: RecipientRequest) -> list[object]:
+    notify = None if request.notify is None else sorted(request.notify)
+    return [_format_address(recipient), notify, request.original_recipient]
+
+
+def _parse_request(value: object) -> tuple[Address, RecipientRequest]:
+    recipient, notify, original_recipient = _list(value)
+    words = None if notify is None else frozenset(Notify(_text(word)) for word in _list(notify))
+    return _parse_recipient(recipient), RecipientRequest(notify=words, original_recipient=_text(original_recipient))
 
 
 def _text(value: object) -> str:

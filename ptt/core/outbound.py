@@ -1,10 +1,11 @@
 """One message on its way to one destination, as the relay hands it to the SMTP client."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ptt.core.address import Address, ReversePath
 from ptt.core.envelope import QueueId
+from ptt.core.notify import RecipientRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +31,9 @@ class OutboundMessage:
     leaves exactly the first in doubt and repeats none of the second.
     Raises LeaseLost or Unavailable: the final dot must then not be sent, and the connection must be cut.
     """
+    ret: str = ""
+    """RET as in `ptt.core.envelope.Envelope`."""
+    envid: str = ""
+    """ENVID likewise."""
+    requests: Mapping[Address, RecipientRequest] = field(default_factory=dict)
+    """NOTIFY and ORCPT likewise."""

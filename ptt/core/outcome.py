@@ -23,6 +23,8 @@ class Peer:
     address: str = ""
     tls: str = ""
     """TLS version and cipher, empty in clear."""
+    takes_requests: bool = False
+    """Whether it offers DSN, and so reports success itself where that was asked for (RFC 3461 section 5.2.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,10 @@ class Failed:
     scope: Scope
     reply: Reply
     peer: Peer = Peer()
+    is_remote: bool = True
+    """Whether a server said ``reply``; else it is our own."""
+    last_reply: Reply | None = None
+    """What a server said last before we gave up, if ``reply`` is our own."""
 
 
 Outcome = Delivered | Deferred | Failed

@@ -2,15 +2,17 @@
 
 Strict where two readings are possible, because the relay writes down what was understood here. One leniency: blanks
 between the colon and the path are taken, since printers and scanners send them. RFC 5321 sections 4.1.1.2, 4.1.1.3
-and 4.1.2; RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 section 5 (AUTH).
+and 4.1.2; RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8), RFC 4954 section 5 (AUTH), RFC 3461 section 4 (DSN).
 """
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ptt.core.address import Address, Domain, ReversePath, parse_address
 from ptt.core.errors import MalformedInput, Refused
+from ptt.core.notify import XTEXT, RecipientRequest, is_envid, is_notify, is_orcpt, is_ret, parse_notify
 from ptt.core.reply import Reply
 
 ToAscii = Callable[[str], str]
@@ -31,7 +33,6 @@ _ROUTE = re.compile(r"@[^@,:]+(?:,@[^@,:]+)*:")
 # esmtp-param = esmtp-keyword ["=" esmtp-value]; RFC 6531 section 3.4 adds non-ASCII characters to the value.
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\U0010ffff]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 section 6
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")  # RFC 3461 section 4
 
 Parameters = Mapping[str, str | None]
 
@@ -45,6 +46,18 @@ class MailCommand:
     """The declared size, 0 when none is."""
     body: str = "7BIT"
     smtputf8: bool = False
+    ret: str = ""
+    """``FULL``, ``HDRS`` or empty."""
+    envid: str = ""
+    """In xtext, as it stands; empty without the parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class RcptCommand:
+    """What RCPT says."""
+
+    recipient: Address
+    request: RecipientRequest
 
 
 def parse_mail(argument: str, to_ascii: ToAscii) -> MailCommand:
@@ -58,11 +71,7 @@ def parse_mail(argument: str, to_ascii: ToAscii) -> MailCommand:
         Refused: 501, 553 or 555.
     """
     mailbox, parameters = _split(argument, "FROM:", BAD_REVERSE_PATH)
-    for keyword in parameters:
-        if keyword not in _MAIL_PARAMETERS:
-            raise Refused(UNKNOWN_PARAMETER)
-        if not _MAIL_PARAMETERS[keyword](parameters[keyword]):
-            raise Refused(BAD_PARAMETER)
+    _check_parameters(parameters, _MAIL_PARAMETERS)
     smtputf8 = "SMTPUTF8" in parameters
     return MailCommand(
         reverse_path=_parse_mailbox(mailbox, BAD_REVERSE_PATH, smtputf8=smtputf8, to_ascii=to_ascii)
@@ -71,10 +80,12 @@ def parse_mail(argument: str, to_ascii: ToAscii) -> MailCommand:
         size_bytes=int(parameters.get("SIZE") or 0),
         body=(parameters.get("BODY") or "7BIT").upper(),
         smtputf8=smtputf8,
+        ret=(parameters.get("RET") or "").upper(),
+        envid=parameters.get("ENVID") or "",
     )
 
 
-def parse_rcpt(argument: str, *, smtputf8: bool, own_domain: Domain, to_ascii: ToAscii) -> Address:
+def parse_rcpt(argument: str, *, smtputf8: bool, own_domain: Domain, to_ascii: ToAscii) -> RcptCommand:
     """Parse what follows ``RCPT``.
 
     Args:
@@ -87,16 +98,18 @@ def parse_rcpt(argument: str, *, smtputf8: bool, own_domain: Domain, to_ascii: T
         Refused: 501, 550, 553 or 555.
     """
     mailbox, parameters = _split(argument, "TO:", BAD_RECIPIENT)
-    if parameters:
-        raise Refused(UNKNOWN_PARAMETER)
+    _check_parameters(parameters, _RCPT_PARAMETERS_UTF8 if smtputf8 else _RCPT_PARAMETERS)
+    request = RecipientRequest(
+        notify=parse_notify(parameters.get("NOTIFY")), original_recipient=parameters.get("ORCPT") or ""
+    )
     # RFC 5321 section 4.1.1.3: the one mailbox without a domain, in any case.
     if mailbox.lower() == "postmaster":
-        return Address(mailbox, own_domain)
+        return RcptCommand(Address(mailbox, own_domain), request)
     address = _parse_mailbox(mailbox, BAD_RECIPIENT, smtputf8=smtputf8, to_ascii=to_ascii)
     # A literal names a machine, not an organisation: the way to loopback and private networks, and no mail needs it.
     if address.domain.startswith("["):
         raise Refused(NO_LITERALS)
-    return address
+    return RcptCommand(address, request)
 
 
 def _split(argument: str, keyword: str, bad: Reply) -> tuple[str, Parameters]:
@@ -132,6 +145,14 @@ def _parse_parameters(text: str) -> Parameters:
     return parameters
 
 
+def _check_parameters(parameters: Parameters, checks: Mapping[str, Callable[[str | None], bool]]) -> None:
+    for keyword, value in parameters.items():
+        if keyword not in checks:
+            raise Refused(UNKNOWN_PARAMETER)
+        if not checks[keyword](value):
+            raise Refused(BAD_PARAMETER)
+
+
 def _is_size(value: str | None) -> bool:
     return value is not None and _SIZE.fullmatch(value) is not None
 
@@ -146,7 +167,7 @@ def _is_absent(value: str | None) -> bool:
 
 def _is_submitter(value: str | None) -> bool:
     # RFC 4954 section 5: who offers AUTH must take this parameter; ours is no trusted relay, so it means nothing.
-    return value is not None and _XTEXT.fullmatch(value) is not None
+    return value is not None and XTEXT.fullmatch(value) is not None
 
 
 _MAIL_PARAMETERS: Mapping[str, Callable[[str | None], bool]] = {
@@ -154,4 +175,14 @@ _MAIL_PARAMETERS: Mapping[str, Callable[[str | None], bool]] = {
     "BODY": _is_body,
     "SMTPUTF8": _is_absent,
     "AUTH": _is_submitter,
+    "RET": is_ret,
+    "ENVID": is_envid,
+}
+_RCPT_PARAMETERS: Mapping[str, Callable[[str | None], bool]] = {
+    "NOTIFY": is_notify,
+    "ORCPT": functools.partial(is_orcpt, smtputf8=False),
+}
+_RCPT_PARAMETERS_UTF8: Mapping[str, Callable[[str | None], bool]] = {
+    **_RCPT_PARAMETERS,
+    "ORCPT": functools.partial(is_orcpt, smtputf8=True),
 }

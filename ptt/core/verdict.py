@@ -163,7 +163,7 @@ def decide_fault(fault: Fault, *, phase: Phase | None = None, peer: Peer | None 
         return Deferred(reason=reason, scope=rule.scope, peer=peer or Peer(), uncertain=uncertain)
     code, enhanced_status = rule.final
     reply = Reply(code, enhanced_status, rule.reason)
-    return Failed(reason=reason, scope=rule.scope, reply=reply, peer=peer or Peer())
+    return Failed(reason=reason, scope=rule.scope, reply=reply, peer=peer or Peer(), is_remote=False)
 
 
 def decide_exhausted(failures: Sequence[Failure]) -> Failure:

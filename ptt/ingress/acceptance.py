@@ -16,6 +16,7 @@ from ptt.core.address import Domain
 from ptt.core.envelope import Envelope, QueueId, Submission, format_envelope, format_queue_id
 from ptt.core.errors import Unavailable
 from ptt.core.headers import Author, Stamp, prepare_content
+from ptt.core.notify import NO_REQUEST
 from ptt.core.ports import Spool
 from ptt.core.reply import Reply
 from ptt.core.seal import compute_seal
@@ -94,6 +95,9 @@ class Acceptor:
             # RFC 6152 section 2: what counts is what the message is, whatever the client called it.
             body="7BIT" if content.isascii() else "8BITMIME",
             smtputf8=mail.smtputf8,
+            ret=mail.ret,
+            envid=mail.envid,
+            requests={one: asked for one, asked in transaction.recipients.items() if asked != NO_REQUEST},
         )
         return self._seal(stamp.queue_id, format_envelope(envelope), content)
 

@@ -48,7 +48,7 @@ def answer_ehlo(state: State, argument: str) -> Answer:
     """List the extensions."""
     _introduce(state, argument)
     state.is_extended = True
-    extensions = ("PIPELINING", f"SIZE {state.policy.max_message_bytes}", "8BITMIME", "SMTPUTF8")
+    extensions = ("PIPELINING", f"SIZE {state.policy.max_message_bytes}", "8BITMIME", "SMTPUTF8", "DSN")
     # RFC 3207 section 4.2: no STARTTLS inside TLS. RFC 4954 section 4: no AUTH where the password could be read.
     offer = f"AUTH {' '.join(MECHANISMS)}" if state.tls else "STARTTLS"
     return Greet((state.policy.hostname, *extensions, offer, "ENHANCEDSTATUSCODES"))
@@ -106,11 +106,11 @@ def answer_rcpt(state: State, argument: str) -> Answer:
     transaction, policy = state.transaction, state.policy
     if transaction is None:
         raise Refused(replies.MAIL_FIRST)
-    recipient = parse_rcpt(argument, smtputf8=transaction.mail.smtputf8, own_domain=policy.hostname, to_ascii=to_ascii)
+    rcpt = parse_rcpt(argument, smtputf8=transaction.mail.smtputf8, own_domain=policy.hostname, to_ascii=to_ascii)
     # RFC 5321 section 4.5.3.1.10: the first one over the limit hears 452, and those before it stay.
-    if recipient not in transaction.recipients and len(transaction.recipients) >= policy.max_recipients:
+    if rcpt.recipient not in transaction.recipients and len(transaction.recipients) >= policy.max_recipients:
         raise Refused(replies.TOO_MANY_RECIPIENTS)
-    transaction.recipients[recipient] = None
+    transaction.recipients[rcpt.recipient] = rcpt.request
     return replies.RECIPIENT_OK
 
 

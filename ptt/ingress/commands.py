@@ -9,8 +9,11 @@ from ptt.ingress.inbox import MAX_LINE as MAX_AUTH_LINE
 
 MAX_LINE = 512  # octets with CRLF; RFC 5321 section 4.5.3.1.4
 MAX_LINES: Mapping[str, int] = {
-    # RFC 1870 adds 26 octets for SIZE, RFC 6152 17 for BODY, RFC 6531 10 for SMTPUTF8, RFC 4954 500 for AUTH.
-    "MAIL": MAX_LINE + 26 + 17 + 10 + 500,
+    # RFC 1870 adds 26 octets for SIZE, RFC 6152 17 for BODY, RFC 6531 10 for SMTPUTF8, RFC 4954 500 for AUTH,
+    # RFC 3461 section 5.4 100 for the value of ENVID and 8 for RET.
+    "MAIL": MAX_LINE + 26 + 17 + 10 + 500 + len(" ENVID=") + 100 + len(" ") + 8,
+    # RFC 3461 section 5.4: for NOTIFY and ORCPT.
+    "RCPT": MAX_LINE + 530,
     "AUTH": MAX_AUTH_LINE,
 }
 """The limits are constants: what one session does never changes them, for itself or for another."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ptt.core.address import Address
+from ptt.core.notify import RecipientRequest
 from ptt.core.path import MailCommand
 from ptt.core.reply import Reply
 from ptt.core.user import User
@@ -10,11 +11,11 @@ from ptt.core.user import User
 
 @dataclass(slots=True)
 class Transaction:
-    """A mail transaction: the user as of MAIL, what MAIL said, and each recipient once."""
+    """A mail transaction: the user as of MAIL, what MAIL said, and each recipient once with what was asked for it."""
 
     user: User
     mail: MailCommand
-    recipients: dict[Address, None] = field(default_factory=dict)
+    recipients: dict[Address, RecipientRequest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

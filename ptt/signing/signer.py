@@ -101,6 +101,16 @@ class Signer:
         )
         return signature
 
+    def find_domain(self, content: bytes) -> Domain:
+        """Give the domain whose keys sign a message.
+
+        Raises:
+            MalformedInput: as `sign`, if there is no single one.
+        """
+        fields = _parse_message(content).fields
+        decide_signed_names(fields)
+        return _find_domain(fields[b"from"][0])
+
 
 class _Dkim(dkim.DKIM):  # type: ignore[misc]  # dkimpy ships no types
     """One message in dkimpy's hands."""

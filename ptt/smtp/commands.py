@@ -1,6 +1,7 @@
 """MAIL and RCPT as octets, and what the peer must offer for them.
 
-RFC 5321 section 4.1.1, RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 2920 (PIPELINING). Pure.
+RFC 5321 section 4.1.1, RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 6531 (SMTPUTF8), RFC 2920 (PIPELINING),
+RFC 3461 (DSN). Pure.
 """
 
 import re
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 from ptt.core.address import Address, ReversePath
 from ptt.core.errors import MalformedInput
+from ptt.core.notify import NO_REQUEST, RecipientRequest, escape_address, format_notify
 from ptt.core.outbound import OutboundMessage
 
 RSET = b"RSET\r\n"
@@ -29,6 +31,11 @@ class Extensions:
     """Most octets of a message; 0 if the peer names none (RFC 1870 section 4)."""
     eight_bit_mime: bool = False
     smtputf8: bool = False
+    dsn: bool = False
+
+
+NONE = Extensions()
+"""Of a peer that knows EHLO and offers nothing, or does not know it."""
 
 
 def parse_extensions(keywords: Mapping[str, str]) -> Extensions:
@@ -41,6 +48,7 @@ def parse_extensions(keywords: Mapping[str, str]) -> Extensions:
         size_limit=int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= 20 else 0,  # noqa: PLR2004 - RFC 1870
         eight_bit_mime="8bitmime" in keywords,
         smtputf8="smtputf8" in keywords,
+        dsn="dsn" in keywords,
     )
 
 
@@ -57,22 +65,33 @@ def format_mail(message: OutboundMessage, extensions: Extensions) -> bytes:
         parts.append("BODY=8BITMIME")
     if extensions.smtputf8 and message.smtputf8:
         parts.append("SMTPUTF8")
+    # RFC 3461 section 5.2.1: both are passed on as they came, to who offers the extension.
+    if extensions.dsn and message.ret:
+        parts.append(f"RET={message.ret}")
+    if extensions.dsn and message.envid:
+        parts.append(f"ENVID={_check(message.envid)}")
     return f"{' '.join(parts)}\r\n".encode()
 
 
-def format_rcpt(recipient: Address) -> bytes:
-    """Write RCPT.
+def format_rcpt(recipient: Address, request: RecipientRequest = NO_REQUEST, extensions: Extensions = NONE) -> bytes:
+    """Write RCPT with what was asked for the recipient, if the peer offers DSN.
 
     Raises:
         MalformedInput: if the recipient cannot be written on one line.
     """
-    return f"RCPT TO:{_format_path(recipient)}\r\n".encode()
+    parts = [f"RCPT TO:{_format_path(recipient)}"]
+    if extensions.dsn and request.notify:
+        parts.append(f"NOTIFY={format_notify(request.notify)}")
+    if extensions.dsn and (original := request.original_recipient):
+        parts.append(f"ORCPT={_check(original if extensions.smtputf8 else escape_address(original))}")
+    return f"{' '.join(parts)}\r\n".encode()
 
 
 def _format_path(path: ReversePath) -> str:
-    if path is None:
-        return "<>"
-    text = f"<{path.local}@{path.domain}>"
+    return "<>" if path is None else _check(f"<{path.local}@{path.domain}>")
+
+
+def _check(text: str) -> str:
     if _CONTROL.search(text):
         raise MalformedInput("control character in an address")
     return text

@@ -85,6 +85,7 @@ class Session:
             # RFC 3207 section 4.2: what was learnt before TLS is forgotten; aiosmtplib has done so.
             await self._greet()
         self.extensions = parse_extensions(self._client.esmtp_extensions)
+        self.peer = replace(self.peer, takes_requests=self.extensions.dsn)
 
     def send(self, data: bytes, *, replies: int, phase: Phase, is_final: bool = False) -> None:
         """Write commands or content that get ``replies`` replies; ``is_final`` if it ends with the final dot.

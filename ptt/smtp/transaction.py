@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from ptt.core.address import Address
 from ptt.core.errors import Unavailable
+from ptt.core.notify import NO_REQUEST
 from ptt.core.outcome import Delivered, Scope
 from ptt.core.reply import Reply
 from ptt.core.verdict import (
@@ -71,8 +72,10 @@ class Transaction:
 
     async def _open(self) -> bool:
         """Send the envelope and DATA; tell whether the peer waits for content."""
-        mail = format_mail(self._attempt.message, self._session.extensions)
-        recipients = [(recipient, format_rcpt(recipient)) for recipient in self._recipients]
+        message, extensions = self._attempt.message, self._session.extensions
+        mail = format_mail(message, extensions)
+        asked = message.requests
+        recipients = [(one, format_rcpt(one, asked.get(one, NO_REQUEST), extensions)) for one in self._recipients]
         reset = [RSET] if self._session.needs_reset else []
         self._session.transactions += 1
         if self._is_sent_ahead:

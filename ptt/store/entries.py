@@ -25,6 +25,25 @@ class SignEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportEntry:
+    """A message with outcomes to report."""
+
+    message: SignEntry
+    accepted_at_ms: int
+    first: int
+    """Number of the first record, from 1."""
+    first_at_ms: int
+    """When that was recorded, milliseconds since 1970."""
+    records: tuple[bytes, ...]
+    """What the relay wrote down, in its order."""
+
+    @property
+    def last(self) -> int:
+        """Give the number of the last record."""
+        return self.first + len(self.records) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RelayEntry:
     """A message to deliver to the recipients of one destination that are left."""
 
@@ -78,6 +97,19 @@ def parse_sign_claim(row: Sequence[bytes]) -> SignEntry:
         chunks=int(chunks),
         content=content,
         size_bytes=int(size),
+    )
+
+
+def parse_report_claim(row: Sequence[bytes]) -> ReportEntry:
+    """Read one row of claim_report.lua."""
+    accepted_ms, first = int(row[8]), int(row[9])
+    records = [record.partition(b" ") for record in cast("Sequence[bytes]", row[10])]
+    return ReportEntry(
+        message=parse_sign_claim(row[:8]),
+        accepted_at_ms=accepted_ms,
+        first=first,
+        first_at_ms=int(records[0][0]),
+        records=tuple(record for _, _, record in records),
     )
 
 

@@ -10,13 +10,18 @@ Spool database:
     ptt1:sign              sorted set: queue-id -> when to look (ms): waiting for the sign role, or leased until then
     ptt1:q:<destination>   sorted set: queue-id -> when to look (ms): waiting for the relay role, or leased until then
     ptt1:destinations      sorted set: destination -> when the sweep looks at it (ms)
-    ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides
+    ptt1:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
+    ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
+                           without destination when it was not signed, "report" when no report could be made
     ptt1:events            stream, capped: attempts with their outcomes, and what people did, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
     ptt1:wake:sign, ptt1:wake:relay:<destination>    a wake-up is pending; expires
 
-Fields of a message's hash, beside those that ingress writes once: `Fields` names those that change.
+Fields of a message's hash, beside those that ingress writes once: `Fields` names those that change. What is to be
+reported: d:<number> are records, of which "recorded" were written and "reported" are done with; n:<destination> says
+that the sender was told of the delay; report_owner, _claims, _newest and _parked are what `Fields` names for the rest.
+"open" counts the destinations that are left, and one more while something is to be reported.
 """
 
 from dataclasses import dataclass
@@ -30,6 +35,7 @@ PREFIX = f"ptt{DATA_VERSION}:"
 
 SIGN = f"{PREFIX}sign"
 DESTINATIONS = f"{PREFIX}destinations"
+REPORTS = f"{PREFIX}reports"
 PARKED = f"{PREFIX}parked"
 EVENTS = f"{PREFIX}events"
 WAKE = f"{PREFIX}wake:"
@@ -38,13 +44,15 @@ MESSAGE = f"{PREFIX}m:"
 CONTENT = f"{PREFIX}c:"
 QUEUE = f"{PREFIX}q:"
 
-PERMANENT = (SIGN, DESTINATIONS, PARKED, EVENTS)
+PERMANENT = (SIGN, DESTINATIONS, REPORTS, PARKED, EVENTS)
 """Keys that may stay without a TTL in an empty spool; all others go with their message."""
 
 WAKE_TTL_MS = 10_000
 """A wake-up that was popped by a worker that then died hides later ones for this long at most."""
 UPLOAD_TTL_S = 3600
 """Chunks of a message that was never spooled are dropped after this."""
+REPORT_WAIT_MS = 2_000
+"""How long outcomes are collected before they are reported: a message to a hundred dead domains makes one report."""
 MAX_EVENTS = 50_000
 """Events kept in the stream: a queue of failures must not fill the memory with their history."""
 

@@ -10,13 +10,16 @@ from enum import StrEnum
 from itertools import islice
 
 from ptt.core.address import Address
+from ptt.core.dsn import Action, is_wanted, make_reported, split_reported
 from ptt.core.envelope import QueueId
+from ptt.core.notify import NO_REQUEST
+from ptt.core.outcome import Failed, Scope
 from ptt.core.reply import Reply
 from ptt.core.wakeup import RELAY_QUEUE, RELAY_WAKEUP, SIGN_QUEUE, SIGN_WAKEUP
 from ptt.store import keys
 from ptt.store.connection import RedisAddress, connect
 from ptt.store.entries import format_recipients
-from ptt.store.queue_entries import Place, QueueEntry, Stage
+from ptt.store.queue_entries import Place, QueueEntry, Stage, State
 from ptt.store.runner import Runner
 from ptt.store.scripts import SCRIPTS, Call
 
@@ -102,10 +105,12 @@ class QueueControl:
             keys.EVENTS,
             keys.DESTINATIONS,
             keys.content(queue_id),
+            keys.REPORTS,
         )
+        records = _record_given_up(entry)
         names = keys.Fields(stage)
         state = (names.reason, names.held, names.wanted, names.claims, names.in_doubt, names.newest)
-        arguments = (
+        arguments: tuple[str | bytes | int, ...] = (
             queue_id,
             stage,
             names.owner,
@@ -114,6 +119,9 @@ class QueueControl:
             str(entry.reverse_path or "<>"),
             self._by,
             keys.MAX_EVENTS,
+            keys.REPORT_WAIT_MS,
+            len(records),
+            *records,
             *(names.recipients, names.attempts, *state),
         )
         return self._run(Call(SCRIPTS["give_up"], places, arguments))
@@ -143,6 +151,15 @@ def format_given_up(recipients: Sequence[Address], by: str) -> bytes:
         for recipient in recipients
     ]
     return json.dumps(outcomes, separators=(",", ":")).encode()
+
+
+def _record_given_up(entry: QueueEntry) -> tuple[bytes, ...]:
+    """Write down what the sender is to be told; nothing of what is parked unsigned, for it may be forged."""
+    if entry.reverse_path is None or (entry.state is State.PARKED and not entry.stage):
+        return ()
+    outcome = Failed(reason=GIVEN_UP.text, scope=Scope.RECIPIENT, reply=GIVEN_UP, is_remote=False)
+    wanted = [one for one in entry.recipients if is_wanted(Action.FAILED, entry.requests.get(one, NO_REQUEST))]
+    return split_reported([make_reported(one, outcome, Action.FAILED) for one in wanted])
 
 
 def _read_result(result: object) -> Result:

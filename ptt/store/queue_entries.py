@@ -1,13 +1,14 @@
 """What the queue says of one message at one destination: values, and how they are read from the message's hash."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
 from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.envelope import Envelope, QueueId, parse_envelope
 from ptt.core.errors import MalformedInput
+from ptt.core.notify import RecipientRequest
 from ptt.store.entries import parse_recipients
 from ptt.store.keys import Fields
 
@@ -62,6 +63,8 @@ class QueueEntry:
     """Why it is set aside or waits; else the newest reason why somebody is left."""
     is_hold_wanted: bool
     """Whether it is held as soon as its worker gives it back."""
+    requests: Mapping[Address, RecipientRequest] = field(default_factory=dict)
+    """What was asked of reports on recipients."""
 
 
 def list_fields(stage: Stage) -> tuple[str, ...]:
@@ -100,6 +103,7 @@ def parse_entry(place: Place, values: Sequence[bytes | None], now_ms: int) -> Qu
         since_ms=place.at_ms if place.is_set_aside else None,
         reason=(reason or wanted or newest or b"").decode(errors="replace"),
         is_hold_wanted=wanted is not None,
+        requests=envelope.requests if envelope else {},
     )
 
 

@@ -26,6 +26,15 @@ ASK_TIMEOUT_S = 5.0
 """Longest wait for an answer that can be given up without harm."""
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the sender is to be told, each a record as `ptt.core.dsn.format_reported` writes it."""
+
+    delayed: Sequence[bytes] = ()
+    """Dropped if the sender was told of the delay at this destination before."""
+    final: Sequence[bytes] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """What is to be recorded of one attempt: who is left, when to try again, and the history in JSON."""
@@ -43,6 +52,7 @@ class Attempt:
     reverse_path: str = ""
     why: str = ""
     """The newest reason why somebody is left, for the list of the queue."""
+    records: Records = Records()
 
 
 class RelayQueue:
@@ -153,6 +163,7 @@ class RelayQueue:
             keys.content(entry.queue_id),
             keys.EVENTS,
             keys.PARKED,
+            keys.REPORTS,
         )
         remaining = format_recipients(attempt.remaining) if attempt.remaining else b""
         arguments = (
@@ -169,6 +180,7 @@ class RelayQueue:
             attempt.duration_ms,
             attempt.reverse_path,
             attempt.why,
+            *_format_records(attempt.records),
         )
         result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
         if result == 0:
@@ -205,3 +217,8 @@ class RelayQueue:
             return self._guard.learn(await self._client.info("server"))
         except (RedisError, OSError) as error:
             raise translate(error) from error
+
+
+def _format_records(records: Records) -> tuple[bytes | int, ...]:
+    told = (*records.delayed, *records.final)
+    return (keys.REPORT_WAIT_MS, len(records.delayed), *told) if told else ()

@@ -69,13 +69,7 @@ class SignQueue:
         Raises:
             Unavailable: Redis is away.
         """
-        if not entry.chunks:
-            return entry.content
-        try:
-            chunks = cast("list[bytes]", self._runner.client.lrange(keys.content(entry.queue_id), 0, -1))
-        except (RedisError, OSError) as error:
-            raise translate(error) from error
-        return b"".join(chunks)
+        return read_content(self._runner, entry)
 
     def record(self, signed: Iterable[Signed]) -> list[bool]:
         """Keep signatures, queue the messages at their destinations and wake the relay role.
@@ -90,13 +84,16 @@ class SignQueue:
 
     def put_back(self, queue_id: QueueId, delay_s: float, reason: str) -> None:
         """Let a message wait that cannot be signed now."""
-        arguments = (queue_id, self._token, int(delay_s * 1000), reason)
+        names = keys.Fields("")
+        fields = (names.owner, names.claims, names.newest)
+        arguments = (queue_id, self._token, int(delay_s * 1000), reason, *fields)
         self._runner.run([Call(SCRIPTS["put_back"], (keys.message(queue_id), keys.SIGN), arguments)])
 
     def park(self, queue_id: QueueId, reason: str) -> None:
         """Park a message that must never be signed."""
         names = (keys.message(queue_id), keys.SIGN, keys.PARKED, keys.EVENTS)
-        self._runner.run([Call(SCRIPTS["park_unsigned"], names, (queue_id, self._token, reason, keys.MAX_EVENTS))])
+        arguments = (queue_id, self._token, reason, keys.MAX_EVENTS, "", "", "recipient.parked")
+        self._runner.run([Call(SCRIPTS["park_unsigned"], names, arguments)])
 
     def _signed_call(self, signed: Signed) -> Call:
         pairs = [
@@ -117,3 +114,18 @@ class SignQueue:
                 *pairs,
             ),
         )
+
+
+def read_content(runner: Runner, entry: SignEntry) -> bytes:
+    """Give the whole content of a message.
+
+    Raises:
+        Unavailable: Redis is away.
+    """
+    if not entry.chunks:
+        return entry.content
+    try:
+        chunks = cast("list[bytes]", runner.client.lrange(keys.content(entry.queue_id), 0, -1))
+    except (RedisError, OSError) as error:
+        raise translate(error) from error
+    return b"".join(chunks)

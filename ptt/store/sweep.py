@@ -24,7 +24,7 @@ def sweep_call(broker_db: int) -> Call:
     """Give the script of one sweep."""
     return Call(
         SCRIPTS["sweep"],
-        (keys.SIGN, keys.DESTINATIONS),
+        (keys.SIGN, keys.DESTINATIONS, keys.REPORTS),
         (broker_db, keys.WAKE_TTL_MS, SIGN_WAKEUP, RELAY_WAKEUP, LOOK_AGAIN_MS, MAX_DESTINATIONS),
     )
 

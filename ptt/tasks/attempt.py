@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from ptt import maillog
 from ptt.core.address import Address
-from ptt.core.envelope import parse_envelope
+from ptt.core.envelope import Envelope, parse_envelope
 from ptt.core.errors import LeaseLost, Unavailable
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
@@ -18,6 +18,7 @@ from ptt.core.reply import Reply
 from ptt.core.retry import decide_delay, is_expired
 from ptt.store.entries import RelayEntry
 from ptt.store.relay_queue import Attempt, RelayQueue
+from ptt.tasks.records import select_records
 
 EXPIRED = Reply(550, "5.4.7", "Delivery time expired")
 HOLD_REASON = "the remote server may have it already"
@@ -33,6 +34,8 @@ class AttemptPolicy:
 
     retry_schedule_s: Sequence[float]
     max_age_s: float
+    delay_notice_after_s: float
+    """When the sender is told that a message is late."""
     holds_uncertain: bool
     jitter: Callable[[], float]
     """Gives a random number between -1 and 1."""
@@ -49,7 +52,8 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         if policy.holds_uncertain:
             await _hold(queue, entry)
             return
-    progress = _Progress(queue, entry)
+    envelope = parse_envelope(entry.envelope_json)
+    progress = _Progress(queue, entry, envelope)
     began_s = time.monotonic()
     try:
         outcomes = await courier.deliver(entry.destination, progress.message())
@@ -60,13 +64,15 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         raise
     if progress.is_spool_away:
         # Redis was away in the midst of it: no fault of the destination, so the schedule does not count it.
+        records = select_records(envelope, outcomes, is_late=False)
         plan = _give_back(entry, SPOOL_WAIT_S)
-        await _record(queue, entry, outcomes, replace(plan, reverse_path=progress.reverse_path))
+        await _record(queue, entry, outcomes, replace(plan, reverse_path=progress.reverse_path, records=records))
         return
     duration_ms = round((time.monotonic() - began_s) * 1000)
     final = [(recipient, _expire(outcome, entry, policy)) for recipient, outcome in outcomes]
     delay_s = decide_delay(policy.retry_schedule_s, entry.attempts + 1, policy.jitter()).total_seconds()
     hold = HOLD_REASON if policy.holds_uncertain and any(_is_uncertain(outcome) for _, outcome in final) else ""
+    is_late = entry.age_s >= policy.delay_notice_after_s and not hold
     plan = Attempt(
         remaining=(),
         delay_s=delay_s,
@@ -76,6 +82,7 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         number=entry.attempts + 1,
         duration_ms=duration_ms,
         reverse_path=progress.reverse_path,
+        records=select_records(envelope, final, is_late=is_late),
     )
     await _record(queue, entry, final, plan)
 
@@ -83,16 +90,16 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
 class _Progress:
     """What the spool knows of an attempt under way: whom a dot was sent for, and whether Redis answered."""
 
-    def __init__(self, queue: RelayQueue, entry: RelayEntry) -> None:
+    def __init__(self, queue: RelayQueue, entry: RelayEntry, envelope: Envelope) -> None:
         self._queue = queue
         self._entry = entry
+        self._envelope = envelope
         self.in_doubt: Sequence[Address] = ()
         self.is_spool_away = False
-        self.reverse_path = ""
+        self.reverse_path = str(envelope.reverse_path or "<>")
 
     def message(self) -> OutboundMessage:
-        entry, envelope = self._entry, parse_envelope(self._entry.envelope_json)
-        self.reverse_path = str(envelope.reverse_path or "<>")
+        entry, envelope = self._entry, self._envelope
         return OutboundMessage(
             queue_id=entry.queue_id,
             reverse_path=envelope.reverse_path,
@@ -100,6 +107,9 @@ class _Progress:
             size_bytes=entry.size_bytes,
             body=envelope.body,
             smtputf8=envelope.smtputf8,
+            ret=envelope.ret,
+            envid=envelope.envid,
+            requests=envelope.requests,
             read=self._read,
             commit=self._commit,
         )
@@ -147,7 +157,14 @@ def _expire(outcome: Outcome, entry: RelayEntry, policy: AttemptPolicy) -> Outco
         return outcome
     reply = outcome.reply or EXPIRED
     reason = f"tried for {entry.age_s:.0f} s; last: {outcome.reason or reply}"
-    return Failed(reason=reason, scope=Scope.RECIPIENT, reply=EXPIRED, peer=outcome.peer)
+    return Failed(
+        reason=reason,
+        scope=Scope.RECIPIENT,
+        reply=EXPIRED,
+        peer=outcome.peer,
+        is_remote=False,
+        last_reply=outcome.reply,
+    )
 
 
 async def _record(

@@ -26,6 +26,9 @@ KEY_WAIT_S = 60.0
 class Signer(Protocol):
     """Makes the signature fields."""
 
+    def find_domain(self, content: bytes) -> Domain:
+        """Give the domain whose keys sign a message; raises MalformedInput."""
+
     def sign(self, content: bytes, *, signed_at: datetime) -> bytes:
         """Give the DKIM-Signature fields of a message; raises NoUsableKey or MalformedInput."""
 
@@ -84,21 +87,37 @@ class SignService:
         return None
 
     def _sign(self, entry: SignEntry) -> Signed:
-        if entry.version != DATA_VERSION:
-            raise MalformedInput(f"data version {entry.version} is unknown")
         content = self._queue.read(entry)
-        # What no ingress sealed is never signed: Redis is a store, not an authority.
-        if hashlib.sha256(content).digest() != entry.content_sha256:
-            raise MalformedInput("content does not match its digest")
-        if not is_sealed(self._seal_key, entry.queue_id, entry.envelope_json, entry.content_sha256, entry.seal):
-            raise MalformedInput("seal is wrong")
+        check_sealed(entry, content, self._seal_key)
         recipients: dict[Domain, list[Address]] = {}
         for recipient in parse_envelope(entry.envelope_json).recipients:
             recipients.setdefault(recipient.domain, []).append(recipient)
         return Signed(entry.queue_id, self._signer.sign(content, signed_at=self._now()), recipients)
 
 
-def register(app: Celery, get_service: Callable[[], SignService]) -> None:
+def check_sealed(entry: SignEntry, content: bytes, seal_key: bytes) -> None:
+    """Check that an ingress accepted exactly this message.
+
+    Raises:
+        MalformedInput: if none did, or its data version is unknown.
+    """
+    if entry.version != DATA_VERSION:
+        raise MalformedInput(f"data version {entry.version} is unknown")
+    # What no ingress sealed is never signed: Redis is a store, not an authority.
+    if hashlib.sha256(content).digest() != entry.content_sha256:
+        raise MalformedInput("content does not match its digest")
+    if not is_sealed(seal_key, entry.queue_id, entry.envelope_json, entry.content_sha256, entry.seal):
+        raise MalformedInput("seal is wrong")
+
+
+class Servant(Protocol):
+    """What a wake-up of the sign role is served by."""
+
+    def serve(self) -> None:
+        """Serve one wake-up."""
+
+
+def register(app: Celery, get_service: Callable[[], Servant]) -> None:
     """Register the task of the sign role."""
 
     @app.task(name=SIGN_TASK)

@@ -21,6 +21,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     policy = AttemptPolicy(
         retry_schedule_s=relay.retry_schedule_s,
         max_age_s=relay.max_age_s,
+        delay_notice_after_s=relay.delay_notice_after_s,
         holds_uncertain=relay.uncertain == "hold",
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
     )

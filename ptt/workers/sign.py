@@ -13,8 +13,10 @@ from ptt.settings import Settings
 from ptt.signing.keys import KeyRing
 from ptt.signing.signer import GRACE_S, Signer
 from ptt.store.connection import RedisAddress
+from ptt.store.report_queue import ReportQueue
 from ptt.store.sign_queue import SignQueue
 from ptt.store.sweep import SweepThread
+from ptt.tasks.report import ReportService, SignRole
 from ptt.tasks.sign import SignService
 from ptt.workers.roles import Role
 from ptt.workers.wiring import read_seal_key
@@ -33,10 +35,20 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     assert keys_dir is not None  # noqa: S101 - load_settings has checked what the role needs
 
     @cache
-    def build() -> SignService:
+    def build() -> SignRole:
         # Called in the process of the pool: a connection, a token or a parsed key must not cross a fork.
         signer = Signer(KeyRing(keys_dir), lifetime_s=int(settings.relay.max_age_s) + GRACE_S)
-        return SignService(SignQueue(address, settings.queue.lease_s), signer, seal_key, _now)
+        lease_s = settings.queue.lease_s
+        return SignRole(
+            SignService(SignQueue(address, lease_s), signer, seal_key, _now),
+            ReportService(
+                queue=ReportQueue(address, lease_s),
+                signer=signer,
+                seal_key=seal_key,
+                hostname=settings.ehlo_hostname,
+                now=_now,
+            ),
+        )
 
     app.service = build  # type: ignore[attr-defined]
     sweep = SweepThread(address)

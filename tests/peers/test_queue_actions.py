@@ -153,10 +153,10 @@ async def test_retry_of_a_destination_and_of_all(address: RedisAddress, client: 
         ptt("queue", "retry", *wrong, expected=2)
 
 
-async def test_fail_records_who_is_left_and_forgets_the_message(
+async def test_fail_records_who_is_left_and_what_the_sender_is_told(
     address: RedisAddress, client: redis.Redis, ptt: Run
 ) -> None:
-    """Each recipient that is left gets a failed outcome with our reply; with the last one the message is gone."""
+    """Each recipient that is left gets a failed outcome with our reply; the message then waits to be reported on."""
     queue_id = await enqueue(address, 1, ANN, BOB, CAT)
     async with relaying(address) as queue:
         await defer(queue, await claim(queue, ONE), [BOB])
@@ -180,8 +180,8 @@ async def test_fail_records_who_is_left_and_forgets_the_message(
             "reason": f"given up by {ME}",
         }
     ]
-    assert list(client.scan_iter()) == [keys.EVENTS.encode()]
-    ptt("queue", "show", queue_id, expected=3)
+    assert states(ptt) == {}
+    assert client.zrange(keys.REPORTS, 0, -1) == [queue_id.encode()]
 
 
 async def test_fail_of_an_unsigned_message_leaves_nothing(address: RedisAddress, client: redis.Redis, ptt: Run) -> None:

@@ -85,7 +85,13 @@ async def serving(
     address: RedisAddress, courier: ScriptedCourier, *, max_age_s: float = 1000, holds: bool = False
 ) -> AsyncIterator[RelayService]:
     """Run the service."""
-    policy = AttemptPolicy(retry_schedule_s=(900, 1800), max_age_s=max_age_s, holds_uncertain=holds, jitter=lambda: 0)
+    policy = AttemptPolicy(
+        retry_schedule_s=(900, 1800),
+        max_age_s=max_age_s,
+        delay_notice_after_s=14_400,
+        holds_uncertain=holds,
+        jitter=lambda: 0,
+    )
     service = RelayService(RelayQueue(address, 30), courier, policy, 30)
     await service.start()
     try:
@@ -235,7 +241,9 @@ async def test_stop_in_the_midst_of_a_record_lets_it_finish(address: RedisAddres
     """What was delivered is recorded, although the worker is told to stop right then: else it would be sent again."""
     queue_id = await enqueue(address, ANN)
     queue = SlowQueue(address)
-    policy = AttemptPolicy(retry_schedule_s=(900,), max_age_s=1000, holds_uncertain=False, jitter=lambda: 0)
+    policy = AttemptPolicy(
+        retry_schedule_s=(900,), max_age_s=1000, delay_notice_after_s=14_400, holds_uncertain=False, jitter=lambda: 0
+    )
     service = RelayService(queue, ScriptedCourier({ANN: OK}), policy, 30)
     await service.start()
     serving_task = asyncio.create_task(service.serve(DESTINATION))

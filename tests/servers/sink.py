@@ -1,5 +1,7 @@
 """A destination MX for whole-process tests: takes everything over STARTTLS and keeps it in a file, length in front.
 
+Only recipients whose local part begins with ``refused`` are refused, for good.
+
 Run as ``python tests/servers/sink.py ADDRESS PORT CERTIFICATE KEY FILE``; prints ``ready``. What is answered with 250
 is in the file.
 """
@@ -31,6 +33,10 @@ async def converse(
             writer.write(b"220 2.0.0 go\r\n")
             await writer.start_tls(context)
             tls = True
+        elif command.startswith(b"RCPT TO:<REFUSED"):
+            writer.write(b"550 5.1.1 no such user\r\n")
+        elif command == b"DATA" and not any(word.startswith("RCPT") for word in envelope):
+            writer.write(b"554 5.5.1 no recipients\r\n")
         elif command == b"DATA":
             writer.write(b"354 go\r\n")
             keep(file, {"envelope": envelope, "tls": tls}, await reader.readuntil(b"\r\n.\r\n"))

@@ -30,3 +30,16 @@ local function is_owned(message, owner, queue, id)
   if redis.call('HEXISTS', message, owner) == 0 then return false end
   return tonumber(redis.call('ZSCORE', queue, id) or 0) > now - 30000
 end
+
+-- Keep what the sender is to be told, and make it due. What waits for its report keeps the message alive like a
+-- destination: counted once, and no more while its report is parked.
+local function note_outcomes(message, reports, id, wait_ms, records)
+  for _, record in ipairs(records) do
+    local number = redis.call('HINCRBY', message, 'recorded', 1)
+    redis.call('HSET', message, 'd:' .. number, string.format('%.0f ', now) .. record)
+  end
+  if #records > 0 and redis.call('HEXISTS', message, 'report_parked') == 0
+    and redis.call('ZADD', reports, 'NX', now + wait_ms, id) == 1 then
+    redis.call('HINCRBY', message, 'open', 1)
+  end
+end

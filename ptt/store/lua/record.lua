@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Record what became of one attempt at one destination, and forget the message with its last recipient.
--- KEYS: message, queue, destinations, content, events, parked
+-- KEYS: message, queue, destinations, content, events, parked, reports
 -- ARGV: queue-id, destination, token, recipients left (empty: none), delay ms, attempt counts (0/1), history, most events,
---   why to hold what is left (empty: try again), number of the attempt, its duration ms, reverse-path, newest reason
+--   why to hold what is left (empty: try again), number of the attempt, its duration ms, reverse-path, newest reason;
+--   and if there is something to report: ms until the report is made, how many of the records are delay notices, records
 -- Returns 2 when the message is done; 1 recorded; 0 another worker owns it; -1 nobody does: it was recorded before.
 local destination = ARGV[2]
 local owner = redis.call('HGET', KEYS[1], 'o:' .. destination)
@@ -11,6 +12,11 @@ redis.call('HDEL', KEYS[1], 'o:' .. destination, 'k:' .. destination, 'x:' .. de
 if ARGV[7] ~= '' then
   redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'queue_id', ARGV[1], 'destination', destination,
     'event', 'attempt', 'attempt', ARGV[10], 'duration_ms', ARGV[11], 'reverse_path', ARGV[12], 'outcomes', ARGV[7])
+end
+if #ARGV > 13 then
+  -- A delay is told once for each destination, however often it is tried.
+  local is_told = ARGV[15] ~= '0' and redis.call('HSETNX', KEYS[1], 'n:' .. destination, 1) == 0
+  note_outcomes(KEYS[1], KEYS[7], ARGV[1], ARGV[14], {unpack(ARGV, is_told and 16 + ARGV[15] or 16)})
 end
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'r:' .. destination, ARGV[4])

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- Wake the roles for all that is past due: a retry time that came, a wake-up that was lost, a lease that ended.
 -- Any number of workers may run it at any time.
--- KEYS: sign queue, destinations   ARGV: broker db, wake ttl ms, sign wake-up, relay wake-up, look again ms, limit
+-- KEYS: sign queue, destinations, reports   ARGV: broker db, wake ttl ms, sign wake-up, relay wake-up, look again ms, limit
 -- Returns how many queues were past due.
 local wakeups = {}
-if #redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1) > 0 then
+if #redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1) > 0
+  or #redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1) > 0 then
   wakeups[1] = {'sign', 'sign', ARGV[3], ''}
 end
 for _, destination in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[6])) do

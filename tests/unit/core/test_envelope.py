@@ -14,8 +14,14 @@ from ptt.core.envelope import (
     parse_queue_id,
 )
 from ptt.core.errors import MalformedInput
+from ptt.core.notify import Notify, RecipientRequest
 
 addresses = st.builds(Address, st.text(min_size=1, max_size=20), st.just(Domain("example.test")))
+requests = st.builds(
+    RecipientRequest,
+    notify=st.none() | st.frozensets(st.sampled_from(Notify), min_size=1),
+    original_recipient=st.text(max_size=10),
+)
 envelopes = st.builds(
     Envelope,
     user=st.text(max_size=20),
@@ -23,6 +29,9 @@ envelopes = st.builds(
     recipients=st.lists(addresses, min_size=1, max_size=5).map(tuple),
     body=st.sampled_from(["7BIT", "8BITMIME"]),
     smtputf8=st.booleans(),
+    ret=st.sampled_from(["", "FULL", "HDRS"]),
+    envid=st.text(max_size=10),
+    requests=st.dictionaries(addresses, requests, max_size=3),
 )
 
 
@@ -30,6 +39,14 @@ envelopes = st.builds(
 def test_envelope_written_and_read_is_the_same(envelope: Envelope) -> None:
     """What was sealed is what is read back."""
     assert parse_envelope(format_envelope(envelope)) == envelope
+
+
+def test_envelope_of_older_data_is_read_with_nothing_asked() -> None:
+    """An envelope that was spooled before reports could be asked for has their defaults."""
+    data = b'{"user":"a","reverse_path":null,"recipients":[["r","x.test"]],"body":"7BIT","smtputf8":false}'
+    envelope = parse_envelope(data)
+    assert (envelope.ret, envelope.envid, envelope.requests) == ("", "", {})
+    assert format_envelope(envelope) == data
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from ptt.core.address import Address, Domain
 from ptt.core.errors import Refused
-from ptt.core.path import MailCommand, parse_mail, parse_rcpt
+from ptt.core.notify import NO_REQUEST, Notify, RecipientRequest
+from ptt.core.path import MailCommand, RcptCommand, parse_mail, parse_rcpt
 from ptt.ingress.names import to_ascii
 
 OWN = Domain("mail.example.test")
@@ -19,6 +20,11 @@ def mail(argument: str) -> MailCommand:
 
 
 def rcpt(argument: str, *, smtputf8: bool = False) -> Address:
+    """Parse the argument of RCPT and give the recipient."""
+    return parse_whole(argument, smtputf8=smtputf8).recipient
+
+
+def parse_whole(argument: str, *, smtputf8: bool = False) -> RcptCommand:
     """Parse the argument of RCPT."""
     return parse_rcpt(argument, smtputf8=smtputf8, own_domain=OWN, to_ascii=to_ascii)
 
@@ -48,6 +54,11 @@ def refusal(parse: object, argument: str) -> str:
         ("FROM:<alice@example.test> AUTH=<>", MailCommand(reverse_path=ALICE)),
         ("FROM:<alice@example.test> AUTH=e+3Dmc2@example.test", MailCommand(reverse_path=ALICE)),
         ("FROM:<@a.test,@b.test:alice@example.test>", MailCommand(reverse_path=ALICE)),
+        ("FROM:<alice@example.test> RET=hdrs", MailCommand(reverse_path=ALICE, ret="HDRS")),
+        (
+            "FROM:<alice@example.test> ENVID=QQ314159+20x RET=FULL",
+            MailCommand(reverse_path=ALICE, ret="FULL", envid="QQ314159+20x"),
+        ),
         (
             "FROM:<алиса@example.test> SMTPUTF8",
             MailCommand(reverse_path=Address("алиса", Domain("example.test")), smtputf8=True),
@@ -114,6 +125,15 @@ def test_malformed_path_is_refused(path: str) -> None:
         ("SMTPUTF8=1", "501 5.5.4"),
         ("AUTH=+zz", "501 5.5.4"),
         ("=x", "501 5.5.4"),
+        ("RET", "501 5.5.4"),
+        ("RET=BODY", "501 5.5.4"),
+        ("RET=FULL RET=HDRS", "501 5.5.4"),
+        ("ENVID=", "501 5.5.4"),
+        ("ENVID=+2", "501 5.5.4"),
+        ("ENVID=+0A", "501 5.5.4"),
+        ("ENVID=+C3", "501 5.5.4"),
+        ("ENVID=é", "501 5.5.4"),
+        ("ENVID=" + "x" * 101, "501 5.5.4"),
         ("NOTIFY=NEVER", "555 5.5.4"),
         ("X-UNKNOWN", "555 5.5.4"),
     ],
@@ -163,13 +183,47 @@ def test_rcpt_argument_is_one_recipient_and_no_second_route(argument: str, local
         ("TO:<a@[127.0.0.1]>", "550 5.1.2"),
         ("TO:<a@[IPv6:::1]>", "550 5.1.2"),
         ("TO:<a@[192.0.2.1]>", "550 5.1.2"),
-        ("TO:<a@example.test> NOTIFY=NEVER", "555 5.5.4"),
+        ("TO:<a@example.test> NOTIFY=NEVER,DELAY", "501 5.5.4"),
+        ("TO:<a@example.test> NOTIFY=DELAY,DELAY", "501 5.5.4"),
+        ("TO:<a@example.test> NOTIFY=DELAY,", "501 5.5.4"),
+        ("TO:<a@example.test> NOTIFY", "501 5.5.4"),
+        ("TO:<a@example.test> NOTIFY=ALWAYS", "501 5.5.4"),
+        ("TO:<a@example.test> ORCPT=a@example.test", "501 5.5.4"),
+        ("TO:<a@example.test> ORCPT=;a@example.test", "501 5.5.4"),
+        ("TO:<a@example.test> ORCPT=rfc822;", "501 5.5.4"),
+        ("TO:<a@example.test> ORCPT=rfc822;a+0D+0Ab", "501 5.5.4"),
+        ("TO:<a@example.test> ORCPT=rfc822;a+b", "501 5.5.4"),
+        ("TO:<a@example.test> ORCPT=utf-8;é@example.test", "501 5.5.4"),
+        ("TO:<a@example.test> ORCPT=rfc822;" + "x" * 494, "501 5.5.4"),
+        ("TO:<a@example.test> RET=FULL", "555 5.5.4"),
         ("TO:<a@example.test> =", "501 5.5.4"),
     ],
 )
 def test_wrong_argument_of_rcpt_is_refused(argument: str, expected: str) -> None:
-    """A literal is no way to a machine, and no parameter is known."""
+    """A literal is no way to a machine; what was asked must be as RFC 3461 section 4 has it."""
     assert refusal(rcpt, argument) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("", NO_REQUEST),
+        (" NOTIFY=never", RecipientRequest(notify=frozenset({Notify.NEVER}))),
+        (" notify=SUCCESS,delay", RecipientRequest(notify=frozenset({Notify.SUCCESS, Notify.DELAY}))),
+        (" ORCPT=rfc822;Bob+2Bx@Example.test", RecipientRequest(original_recipient="rfc822;Bob+2Bx@Example.test")),
+        (" ORCPT=utf-8;\\x{E9}@a.test", RecipientRequest(original_recipient="utf-8;\\x{E9}@a.test")),
+        (" ORCPT=rfc822;" + "x" * 493, RecipientRequest(original_recipient="rfc822;" + "x" * 493)),
+    ],
+)
+def test_what_is_asked_for_a_recipient_is_kept_as_it_came(parameters: str, expected: RecipientRequest) -> None:
+    """RFC 3461 section 5.2.1: it must be passed on unchanged, so ORCPT is kept as it stands."""
+    assert parse_whole(f"TO:<a@example.test>{parameters}").request == expected
+
+
+def test_orcpt_beyond_ascii_is_taken_with_smtputf8() -> None:
+    """RFC 6533 section 3: with SMTPUTF8 the address may stand unencoded."""
+    request = parse_whole("TO:<é@example.test> ORCPT=utf-8;é@example.test", smtputf8=True).request
+    assert request.original_recipient == "utf-8;é@example.test"
 
 
 @given(st.text(alphabet='<>@:," \\.aä[]=%\u2028', max_size=40), st.booleans())

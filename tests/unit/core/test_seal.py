@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-from ptt.core.envelope import QueueId
+from ptt.core.envelope import QueueId, format_queue_id, parse_queue_id
 from ptt.core.errors import MalformedInput
-from ptt.core.seal import compute_seal, is_sealed, parse_seal_key
+from ptt.core.seal import compute_seal, derive_report_id, is_sealed, parse_seal_key
 
 KEY = bytes(range(32))
 FIELDS = (QueueId("0123456789ABCDEFGHJK"), b'{"user":"alice"}', b"d" * 32)
@@ -51,3 +51,18 @@ def test_seal_key_of_another_size_is_refused(text: str) -> None:
     """A weak or cut key is refused at start."""
     with pytest.raises(MalformedInput):
         parse_seal_key(text)
+
+
+def test_report_id_is_always_the_same_and_unlike_any_other() -> None:
+    """A repeated report finds itself by its queue-id; who has no key cannot tell it beforehand."""
+    queue_id = format_queue_id(1_700_000_000_000, 1)
+    report_id = derive_report_id(b"k" * 32, queue_id, 1, 1_700_000_009_000)
+    assert report_id == derive_report_id(b"k" * 32, queue_id, 1, 1_700_000_009_000)
+    assert parse_queue_id(report_id) == report_id
+    assert queue_id < report_id
+    others = {
+        derive_report_id(b"k" * 32, queue_id, 2, 1_700_000_009_000),
+        derive_report_id(b"k" * 32, format_queue_id(1_700_000_000_000, 2), 1, 1_700_000_009_000),
+        derive_report_id(b"x" * 32, queue_id, 1, 1_700_000_009_000),
+    }
+    assert len({report_id, *others}) == 4

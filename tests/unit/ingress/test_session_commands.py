@@ -2,6 +2,7 @@
 
 import pytest
 
+from ptt.core.notify import Notify, RecipientRequest
 from ptt.ingress.dialogue import MAX_JUNK
 from tests.servers.submission import HOSTNAME, connected, logged_in, running_submission
 
@@ -17,7 +18,7 @@ def heads(replies: list[str]) -> list[str]:
 
 async def test_ehlo_lists_what_is_implemented_and_nothing_else() -> None:
     """RFC 3207 section 4.2 and RFC 4954 section 4: STARTTLS in clear only, AUTH inside TLS only."""
-    common = ["PIPELINING", "SIZE 200000", "8BITMIME", "SMTPUTF8"]
+    common = ["PIPELINING", "SIZE 200000", "8BITMIME", "SMTPUTF8", "DSN"]
     async with running_submission() as server:
         async with connected(server, implicit=False) as client:
             lines = (await client.ask("EHLO client.test")).split("\n")
@@ -107,13 +108,13 @@ async def test_http_request_is_refused_and_closed(request_line: str, implicit: b
         ([f"{ALICE} SIZE=200001"], ["552 5.3.4"]),
         ([f"{ALICE} SIZE=²"], ["501 5.5.4"]),
         ([f"{ALICE} BODY=9BIT"], ["501 5.5.4"]),
-        ([f"{ALICE} RET=HALF"], ["555 5.5.4"]),
+        ([f"{ALICE} RET=HALF"], ["501 5.5.4"]),
         (["MAIL FROM:<алиса@example.test>"], ["553 5.6.7"]),
         ([ALICE, "RCPT TO:<>"], ["250 2.1.0", "501 5.1.3"]),
         ([ALICE, "RCPT TO:<a@[127.0.0.1]>"], ["250 2.1.0", "550 5.1.2"]),
         ([ALICE, "RCPT TO:<алиса@example.test>"], ["250 2.1.0", "553 5.6.7"]),
         ([f"{ALICE} SMTPUTF8", "RCPT TO:<алиса@example.test>"], ["250 2.1.0", "250 2.1.5"]),
-        ([ALICE, f"{RITA} NOTIFY=NEVER"], ["250 2.1.0", "555 5.5.4"]),
+        ([ALICE, f"{RITA} NOTIFY=NEVER,DELAY"], ["250 2.1.0", "501 5.5.4"]),
     ],
 )
 async def test_transaction_commands_after_login(commands: list[str], expected: list[str]) -> None:
@@ -123,6 +124,19 @@ async def test_transaction_commands_after_login(commands: list[str], expected: l
             expected = [*expected[:-1], "503 5.5.1"]
         assert heads(await client.ask_all(commands)) == expected
         assert server.spool.submissions == []
+
+
+async def test_what_is_asked_of_reports_reaches_the_envelope() -> None:
+    """RFC 3461 section 4: RET, ENVID, NOTIFY and ORCPT are kept; who asks nothing leaves nothing."""
+    async with running_submission() as server, logged_in(server) as client:
+        asked = [f"{ALICE} RET=full ENVID=x+20y", f"{RITA} NOTIFY=success ORCPT=rfc822;R+2B@x.test"]
+        await client.ask_all([*asked, "RCPT TO:<bob@destination.test>", "DATA"])
+        await client.send(HEADER + b".\r\n")
+        assert (await client.reply()).startswith("250 ")
+        (envelope,) = server.spool.envelopes
+    assert (envelope.ret, envelope.envid) == ("FULL", "x+20y")
+    request = RecipientRequest(notify=frozenset({Notify.SUCCESS}), original_recipient="rfc822;R+2B@x.test")
+    assert envelope.requests == {envelope.recipients[0]: request}
 
 
 async def test_recipients_reach_the_envelope_once_and_as_they_were_written() -> None:
@@ -195,7 +209,7 @@ async def test_ehlo_repeated_changes_no_limit() -> None:
         await client.send(b"EHLO client.test\r\n" * 1000)
         for _ in range(1000):
             assert (await client.reply()).startswith(f"250-{HOSTNAME}\n")
-        too_long = f"{ALICE} AUTH=" + "x" * 1100
+        too_long = f"{ALICE} AUTH=" + "x" * 1300
         assert await client.ask(too_long) == "500 5.5.2 Line too long"
         assert (await client.ask(ALICE)).startswith("250 ")
 

@@ -199,3 +199,11 @@ def test_signer_leaves_dkimpys_own_algorithms_alone() -> None:
     table = dkim.canonicalization.ALGORITHMS
     assert table[b"relaxed"] is dkim.canonicalization.Relaxed
     assert table[b"simple"] is dkim.canonicalization.Simple
+
+
+def test_find_domain_gives_whose_keys_sign(tmp_path: Path) -> None:
+    """A report is sent in the name of the domain that signed the message, so that it can be signed alike."""
+    ring, _ = make_ring(tmp_path, Algorithm.ED25519_SHA256)
+    assert Signer(ring).find_domain(b"From: A <a@Example.TEST>\r\n\r\nx\r\n") == "example.test"
+    with pytest.raises(MalformedInput):
+        Signer(ring).find_domain(b"To: a@example.test\r\n\r\nx\r\n")

@@ -4,6 +4,7 @@ import pytest
 
 from ptt.core.address import Address, parse_domain
 from ptt.core.errors import MalformedInput
+from ptt.core.notify import Notify, RecipientRequest
 from ptt.smtp.commands import Extensions, format_mail, format_rcpt, parse_extensions
 from tests.letters import Letter
 
@@ -16,6 +17,7 @@ ALL = Extensions(pipelining=True, size=True, size_limit=1000, eight_bit_mime=Tru
         ({}, Extensions()),
         ({"size": "", "pipelining": ""}, Extensions(size=True, pipelining=True)),
         ({"size": "1000", "8bitmime": "", "smtputf8": "", "pipelining": ""}, ALL),
+        ({"dsn": ""}, Extensions(dsn=True)),
         ({"size": "0"}, Extensions(size=True)),
         ({"size": "abc"}, Extensions(size=True)),
         ({"size": "-5"}, Extensions(size=True)),
@@ -36,6 +38,12 @@ def test_parse_extensions_takes_what_is_sound(keywords: dict[str, str], expected
         (Letter(size_bytes=7), ALL, b"MAIL FROM:<alice@example.org> SIZE=7\r\n"),
         (Letter(size_bytes=7, body="8BITMIME"), ALL, b"MAIL FROM:<alice@example.org> SIZE=7 BODY=8BITMIME\r\n"),
         (Letter(smtputf8=True), Extensions(smtputf8=True), b"MAIL FROM:<alice@example.org> SMTPUTF8\r\n"),
+        (Letter(ret="FULL", envid="a+20b"), Extensions(), b"MAIL FROM:<alice@example.org>\r\n"),
+        (
+            Letter(ret="FULL", envid="a+20b"),
+            Extensions(dsn=True),
+            b"MAIL FROM:<alice@example.org> RET=FULL ENVID=a+20b\r\n",
+        ),
         (Letter(smtputf8=True, body="8BITMIME"), Extensions(), b"MAIL FROM:<alice@example.org>\r\n"),
     ],
 )
@@ -51,6 +59,19 @@ def test_format_rcpt_keeps_the_local_part_as_it_is() -> None:
     recipient = Address('"John  Doe"', parse_domain("example.test"))
     assert format_rcpt(recipient) == b'RCPT TO:<"John  Doe"@example.test>\r\n'
     assert format_rcpt(Address("Jörg", parse_domain("example.test"))) == "RCPT TO:<Jörg@example.test>\r\n".encode()
+
+
+def test_format_rcpt_passes_on_what_was_asked_to_who_offers_dsn() -> None:
+    """RFC 3461 section 5.2.1: the same values; section 5.2.2: none to who does not offer it."""
+    recipient = Address("rita", parse_domain("example.test"))
+    asked = RecipientRequest(
+        notify=frozenset({Notify.SUCCESS, Notify.FAILURE}), original_recipient="utf-8;é@example.test"
+    )
+    assert format_rcpt(recipient, asked, ALL) == b"RCPT TO:<rita@example.test>\r\n"
+    expected = b"RCPT TO:<rita@example.test> NOTIFY=FAILURE,SUCCESS ORCPT=utf-8;\\x{E9}@example.test\r\n"
+    assert format_rcpt(recipient, asked, Extensions(dsn=True)) == expected
+    with_utf8 = expected.decode().replace("\\x{E9}", "é").encode()
+    assert format_rcpt(recipient, asked, Extensions(dsn=True, smtputf8=True)) == with_utf8
 
 
 @pytest.mark.parametrize("local", ["a>\r\nRCPT TO:<b", "a\nb", "a\0b", "a\x7fb"])

@@ -8,6 +8,7 @@ import pytest
 
 from ptt.core.address import Address, ReversePath, parse_address
 from ptt.core.errors import LeaseLost, Unavailable
+from ptt.core.notify import NEVER_REPORT
 from tests.letters import CONTENT, DESTINATION, SENDER, Letter, tell
 from tests.scripted import EXTENSIONS, Act, Answer, Script, scripted_server
 from tests.unit.smtp.conftest import MakeCourier
@@ -283,6 +284,19 @@ async def test_smtputf8_message_to_a_host_without_it_fails_for_those_who_need_it
         outcomes = await make_courier(server.port).deliver(DESTINATION, letter.message)
         assert set(tell(outcomes)) == {"delivered 2.0.0"}
         assert "SMTPUTF8" in server.accepted[0].mail.split()
+
+
+@pytest.mark.parametrize("offers", [True, False])
+async def test_what_was_asked_goes_to_who_offers_dsn_alone(offers: bool, make_courier: MakeCourier) -> None:  # noqa: FBT001 - a parameter of the test
+    """RFC 3461 sections 5.2.1 and 5.2.2; the outcome tells who is left to report success."""
+    letter = Letter(ret="HDRS", envid="x", requests={"bob@example.test": NEVER_REPORT})
+    extensions = ("PIPELINING", *(["DSN"] if offers else []))
+    async with scripted_server(Script(extensions=extensions)) as server:
+        ((_, outcome),) = await make_courier(server.port).deliver(DESTINATION, letter.message)
+        (accepted,) = server.accepted
+    assert accepted.mail.endswith(" RET=HDRS ENVID=x") is offers
+    assert accepted.recipients[0].endswith(" NOTIFY=NEVER") is offers
+    assert outcome.peer.takes_requests is offers
 
 
 async def test_spool_away_at_the_header_defers(make_courier: MakeCourier) -> None:

@@ -1,0 +1,47 @@
+#!lua flags=allow-oom
+-- Lease messages that have outcomes to report to a sign worker.
+-- KEYS: reports, parked, events
+-- ARGV: token, limit, max bytes, lease ms, may take expired leases (0/1), most claims, most events,
+--   most octets of records in one report
+-- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, sha256, seal, chunks, content, size,
+--   accepted ms, number of the first record, records}
+local function read_records(key, first, last, most_octets)
+  local records, octets = {}, 0
+  for number = first, last do
+    local record = redis.call('HGET', key, 'd:' .. number)
+    octets = octets + (record and #record or 0)
+    if not record or (#records > 0 and octets > most_octets) then break end
+    records[#records + 1] = record
+  end
+  return records
+end
+
+local claimed, parked, bytes = {}, {}, 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  local key = PREFIX .. 'm:' .. id
+  local owner, claims, size, reported, recorded =
+    unpack(redis.call('HMGET', key, 'report_owner', 'report_claims', 'size', 'reported', 'recorded'))
+  local first = (reported or 0) + 1
+  if not size or tonumber(recorded or 0) < first then
+    redis.call('ZREM', KEYS[1], id)
+  elseif owner and ARGV[5] == '0' then
+    redis.call('ZADD', KEYS[1], now + 5000, id) -- Redis has just restarted: let the owner finish
+  elseif tonumber(claims or 0) >= tonumber(ARGV[6]) then
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('HDEL', key, 'report_owner')
+    redis.call('HSET', key, 'report_parked', 'each worker that claimed it died')
+    redis.call('ZADD', KEYS[2], now, id .. ' report')
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'queue_id', id, 'event', 'dsn.parked')
+    parked[#parked + 1] = id
+  else
+    if #claimed > 0 and bytes + size > tonumber(ARGV[3]) then break end
+    bytes = bytes + size
+    redis.call('HSET', key, 'report_owner', ARGV[1])
+    redis.call('HINCRBY', key, 'report_claims', 1)
+    redis.call('ZADD', KEYS[1], now + ARGV[4], id)
+    local records = read_records(key, first, tonumber(recorded), tonumber(ARGV[8]))
+    local f = redis.call('HMGET', key, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'accepted')
+    claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], f[5], f[6], size, f[7], first, records}
+  end
+end
+return {claimed, parked}
