@@ -298,3 +298,22 @@ def test_unsafe_redis_is_refused_with_one_line(name: str, value: str) -> None:
             check_server(address, allow_unsafe=False)
         assert [line.split(":")[1].strip() for line in refused.value.problems] == [name]
         check_server(address, allow_unsafe=True)
+
+
+async def test_expired_lease_taken_again_by_the_same_worker_voids_its_first_claim(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """A worker that was frozen claims its own entry again: of its two deliveries only the later may send the dot."""
+    await submit(address, make_submission())
+    sign_all(SignQueue(address, LEASE_S))
+    async with relay_queue(address) as queue:
+        queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        (first,), _ = await queue.claim(DESTINATION, 1)
+        client.zadd(keys.queue(DESTINATION), {first.queue_id: 1})
+        (second,), _ = await queue.claim(DESTINATION, 1)
+        with pytest.raises(LeaseLost):
+            await queue.commit(first, [RECIPIENT], [RECIPIENT])
+        await queue.commit(second, [RECIPIENT], [RECIPIENT])
+        with pytest.raises(LeaseLost):
+            await queue.record(first, DONE)
+        assert await queue.record(second, DONE) is True
