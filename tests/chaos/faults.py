@@ -135,7 +135,7 @@ async def partition(run: Run, links: tuple[str, ...]) -> None:
         elif kind == "one-way":
             proxy.hold(Way.BACK)
         else:
-            proxy.reset_all()
+            proxy.refuse()
             outage_s = min(outage_s, 2.0)
         await asyncio.sleep(outage_s)
         proxy.heal()
@@ -146,16 +146,16 @@ async def partition(run: Run, links: tuple[str, ...]) -> None:
 async def cut_dialogue(run: Run, link: str) -> None:
     """Cut connections after the n-th octet of either direction, by FIN, RST and half-close."""
     proxy = run.proxies[link]
-    await wait_until_async(
-        lambda: run.sender.accepted and any(one.passed[Way.OUT] for one in proxy.links), "a link", 30
-    )
-    await asyncio.sleep(1.5)  # one dialogue from its begin to its end
+    arrived = run.site.folder / "arrived.ledger"
+    await wait_until_async(lambda: arrived.stat().st_size, "a first arrival", 30)
+    await asyncio.sleep(0.3)  # its dialogue is over
     lengths = {way: max(one.passed[way] for one in proxy.links[:3]) for way in Way}
     plans = [Cut(way, n, kind) for way in Way for n in range(1, lengths[way] + 1) for kind in Cutting]
     run.random.shuffle(plans)
     plans = plans[: run.load.faults or len(plans)]
     run.note("cuts", f"{len(plans)} of dialogues of {lengths[Way.OUT]} and {lengths[Way.BACK]} octets", holds=True)
     proxy.plans.extend(plans)
+    proxy.reset_all()  # those that have no plan
     await wait_until_async(lambda: not proxy.plans, "each cut has had its connection", 60 + len(plans))
     run.faults += sum(1 for one in proxy.links if one.cut)
     run.mark_fault()

@@ -106,9 +106,13 @@ class Proxy:
         for way in ways:
             self._gates[way].clear()
 
-    def reset_all(self) -> None:
+    def refuse(self) -> None:
         """Reset all connections, and new ones until `heal`."""
         self.is_refusing = True
+        self.reset_all()
+
+    def reset_all(self) -> None:
+        """Reset the connections that there are."""
         for link in self.links:
             for writer in link.ends.values():
                 reset(writer)
@@ -166,8 +170,7 @@ class Proxy:
         writer.write(octets[: cut.after_bytes - link.passed[cut.way]])
         await writer.drain()
         if cut.kind is Cutting.HALF:
-            link.is_cut = True
-            writer.write_eof()
+            writer.write_eof()  # the other direction goes on until its sender ends it
         else:
             await link.end(cut.kind)
 
