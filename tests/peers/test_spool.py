@@ -317,3 +317,17 @@ async def test_expired_lease_taken_again_by_the_same_worker_voids_its_first_clai
         with pytest.raises(LeaseLost):
             await queue.record(first, DONE)
         assert await queue.record(second, DONE) is True
+
+
+async def test_spool_script_that_arrives_after_its_withdrawal_does_nothing(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """A partition that heals delivers the old command after the new one: the client was told 451."""
+    spool = await connect_spool(address)
+    call = spool._spool_call(make_submission(), 0)  # noqa: SLF001 - what a broken connection still had on its way
+    spool._withdraw(make_submission().queue_id)  # noqa: SLF001 - what the timeout of `submit` does
+    await asyncio.gather(*spool._withdrawals)  # noqa: SLF001 - until it is done
+    await spool.close()
+    Runner(client).run([call])
+    assert not client.exists(keys.SIGN)
+    assert client.ttl(keys.message(make_submission().queue_id)) > 0
