@@ -127,17 +127,20 @@ async def _record(
 ) -> None:
     history = json.dumps([_describe(recipient, outcome) for recipient, outcome in outcomes], separators=(",", ":"))
     remaining = [recipient for recipient, outcome in outcomes if isinstance(outcome, Deferred)]
+    # The record takes the mark of doubt away: a worker that dies right after it must have told of the doubt before.
+    for recipient, outcome in outcomes:
+        if _is_uncertain(outcome):
+            _tell(entry, recipient, outcome, plan)
     try:
         done = await queue.record(entry, replace(plan, remaining=remaining, history=history.encode()))
     except LeaseLost:
         # Another worker took over while this one was sending: the list of possible doubles must be complete.
-        sent = [
-            recipient for recipient, outcome in outcomes if isinstance(outcome, Delivered) or _is_uncertain(outcome)
-        ]
+        sent = [recipient for recipient, outcome in outcomes if isinstance(outcome, Delivered)]
         _tell_uncertain(entry, sent, "the lease was lost while the message was being sent")
         raise
     for recipient, outcome in outcomes:
-        _tell(entry, recipient, outcome, plan)
+        if not _is_uncertain(outcome):
+            _tell(entry, recipient, outcome, plan)
     if done:
         maillog.emit("message.done", queue_id=entry.queue_id, age_s=round(entry.age_s, 3))
 
