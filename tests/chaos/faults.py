@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ptt.core.wakeup import DESTINATION_PLACE, ID_PLACE, RELAY_QUEUE, RELAY_WAKEUP
 from tests.chaos.proxy import Cut, Cutting, Way, reset
-from tests.chaos.rig import Run, wait_pids, wait_port
+from tests.chaos.rig import Run, wait_pids, wait_port, wait_started
 from tests.chaos.sender import Offer, expect, login_dialogue
 from tests.e2e.site import DESTINATIONS
 from tests.waiting import wait_until_async
@@ -38,18 +38,23 @@ async def kill_ingress(run: Run) -> None:
 
 async def kill_sign(run: Run) -> None:
     """Kill the main process of sign, one of its children, or all of them."""
+    starts = 1
     async for _ in run.moments():
+        await _let_work(run, "sign", starts)
         pids = await wait_pids(run.site, SIGN)
         main = next((pid for pid in pids if _parent_of(pid) not in pids), pids[0])
         children = [pid for pid in pids if pid != main] or [main]
-        for pid in run.random.choice([[main], [run.random.choice(children)], pids]):
+        victims = run.random.choice([[main], [run.random.choice(children)], pids])
+        starts += main in victims
+        for pid in victims:
             _kill(pid)
 
 
 async def kill_relay(run: Run) -> None:
-    """Kill a relay."""
-    async for _ in run.moments():
-        _kill(run.random.choice(await wait_pids(run.site, RELAY)))
+    """Kill the relay."""
+    async for number in run.moments():
+        await _let_work(run, "relay", number + 1)
+        _kill((await wait_pids(run.site, RELAY))[0])
 
 
 async def kill_tree(run: Run) -> None:
@@ -205,6 +210,12 @@ def partition_of(*links: str) -> Callable[[Run], Awaitable[None]]:
 def cuts_of(link: str) -> Callable[[Run], Awaitable[None]]:
     """Give the fault that cuts the dialogues of this link."""
     return partial(cut_dialogue, link=link)
+
+
+async def _let_work(run: Run, role: str, starts: int) -> None:
+    """Wait until a role works again, and some time more: a program that only ever starts has nothing to lose."""
+    await wait_started(run.site, role, starts)
+    await asyncio.sleep(run.random.uniform(0, 1))
 
 
 def _dialogue(run: Run, offer: Offer) -> list[tuple[bytes, str]]:

@@ -243,7 +243,7 @@ async def _drain(run: Run) -> float | None:
     while not await asyncio.to_thread(is_drained):
         if time.monotonic() > deadline:
             return None
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.3)
     return time.monotonic() - run.last_fault_at
 
 
@@ -314,5 +314,11 @@ async def wait_port(port: int, timeout_s: float = 30.0) -> float:
 
 async def wait_pids(site: ChaosSite, name: str) -> list[int]:
     """Wait until a role has processes and give their pids."""
-    await wait_until_async(lambda: site.find_pids(name), f"a process of {name}", 60)
-    return site.find_pids(name)
+    while not (pids := await asyncio.to_thread(site.find_pids, name)):  # noqa: ASYNC110 - /proc tells nobody
+        await asyncio.sleep(0.02)
+    return pids
+
+
+async def wait_started(site: ChaosSite, role: str, times: int) -> None:
+    """Wait until a role has begun to work so many times."""
+    await wait_until_async(lambda: site.count_started(role) >= times, f"{role} has started {times} times", 60)

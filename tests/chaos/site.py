@@ -1,6 +1,7 @@
 """The site of the rig: `ptt up` or the programs apart, the rig's own sink, and proxies where a case wants them."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 _PREPARED = ("ca.pem", "ingress.key", "ingress.crt", "mx.key", "mx.crt", "seal.key", "tsig.key", "keys", "users.git")
+_STARTED = re.compile(rb'"event": "(\w+)\.started"')
 _FINAL = {"recipient.delivered", "recipient.failed", "recipient.held", "recipient.parked"}
 
 
@@ -64,6 +66,8 @@ class ChaosSite(Site):
     relays: int = 1
     apart: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     starts: int = 0
+    _read_bytes: int = 0
+    _started: Counter[str] = field(default_factory=Counter)
 
     @override
     def prepare(self) -> None:
@@ -160,6 +164,16 @@ class ChaosSite(Site):
             if name in command and command and str(self.folder).encode() in environment + command.encode():
                 found.append(int(folder.name))
         return found
+
+    def count_started(self, role: str) -> int:
+        """Give how often a role has begun to work under `ptt up`; reads only what the log has more than before."""
+        with (self.folder / "log").open("rb") as log:
+            log.seek(self._read_bytes)
+            octets = log.read()
+        lines = octets[: octets.rfind(b"\n") + 1]
+        self._read_bytes += len(lines)
+        self._started.update(name.decode() for name in _STARTED.findall(lines))
+        return self._started[role]
 
     def redis(self, db: int) -> "redis.Redis":
         """Give a client that goes round all proxies."""
