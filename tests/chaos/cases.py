@@ -4,7 +4,7 @@ from tests.chaos import faults
 from tests.chaos.rig import Case, Load
 
 _SMALL = Load(messages=300, rate=60, faults=3)
-_FULL = Load(messages=10_000, rate=200, faults=50, connections=50)
+_FULL = Load(messages=10_000, rate=200, faults=50, connections=50, life_s=4)
 _SLOW_SINK = ("--dot-delay", "0.05")
 
 CASES = (

@@ -215,7 +215,7 @@ def cuts_of(link: str) -> Callable[[Run], Awaitable[None]]:
 async def _let_work(run: Run, role: str, starts: int) -> None:
     """Wait until a role works again, and some time more: a program that only ever starts has nothing to lose."""
     await wait_started(run.site, role, starts)
-    await asyncio.sleep(run.random.uniform(0, 1))
+    await asyncio.sleep(run.random.uniform(0, run.load.life_s))
 
 
 def _dialogue(run: Run, offer: Offer) -> list[tuple[bytes, str]]:

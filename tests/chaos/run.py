@@ -63,7 +63,7 @@ def _choose(options: argparse.Namespace) -> list[Case]:
     names = {case.name for case in CASES}
     if unknown := set(options.case) - names:
         sys.exit(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(case.name for case in CASES)}")
-    changes = {name: getattr(options, name) for name in ("messages", "rate", "faults", "outage_s")}
+    changes = {name: getattr(options, name) for name in ("messages", "rate", "faults", "outage_s", "life_s")}
     changes = {name: value for name, value in changes.items() if value is not None}
     return [
         replace(case, small=replace(case.small, **changes), full=replace(case.full, **changes))
@@ -82,6 +82,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--faults", type=int)
     parser.add_argument("--outage-s", type=float)
+    parser.add_argument("--life-s", type=float)
     return parser.parse_args()
 
 
