@@ -33,6 +33,9 @@ unit peers e2e: $(READY)
 bench: $(READY) peers-install  ## side by side with Postfix + OpenDKIM; prints figures, asserts none
 	$(BIN)/python bench/run.py $(BENCH)
 
+chaos: $(READY) peers-install  ## kill, cut and freeze whole processes under load; FULL=1 for the full figures, SEED=n to repeat
+	$(BIN)/python -m tests.chaos.run $(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(CHAOS)
+
 lock:  ## renew requirements/*.txt (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 	  --extra embedded pyproject.toml -o requirements/run.txt

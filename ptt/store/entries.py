@@ -58,6 +58,8 @@ class RelayEntry:
     recipients: tuple[Address, ...]
     age_s: float
     attempts: int
+    token: str
+    """What marks this claim as the owner: one of its own, so that no earlier claim of the same worker passes for it."""
     in_doubt: tuple[Address, ...]
     """For whom an earlier worker may have sent the final dot before it died: some may have the message already."""
 
@@ -113,7 +115,7 @@ def parse_report_claim(row: Sequence[bytes]) -> ReportEntry:
     )
 
 
-def parse_relay_claim(row: Sequence[bytes], destination: Domain) -> RelayEntry:
+def parse_relay_claim(row: Sequence[bytes], destination: Domain, token: str) -> RelayEntry:
     """Read one row of claim_relay.lua."""
     queue_id, version, envelope_json, signature, chunks, content, size, recipients, age_ms, attempts, in_doubt = row
     return RelayEntry(
@@ -128,5 +130,6 @@ def parse_relay_claim(row: Sequence[bytes], destination: Domain) -> RelayEntry:
         recipients=parse_recipients(recipients, destination),
         age_s=int(age_ms) / 1000,
         attempts=int(attempts),
+        token=token,
         in_doubt=parse_recipients(in_doubt, destination) if in_doubt else (),
     )

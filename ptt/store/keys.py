@@ -5,7 +5,7 @@ server: the spool (1) is the truth, the broker (0) holds wake-ups only and may b
 
 Spool database:
     ptt1:m:<queue-id>      hash: envelope, seal, content or number of chunks, signature fields, state per destination;
-                           until the last recipient has a final state
+                           until the last recipient has a final state; a withdrawn one leaves its name, which expires
     ptt1:c:<queue-id>      list: content in chunks when it is large; an upload that was never spooled expires
     ptt1:sign              sorted set: queue-id -> when to look (ms): waiting for the sign role, or leased until then
     ptt1:q:<destination>   sorted set: queue-id -> when to look (ms): waiting for the relay role, or leased until then
@@ -53,6 +53,9 @@ UPLOAD_TTL_S = 3600
 """Chunks of a message that was never spooled are dropped after this."""
 REPORT_WAIT_MS = 2_000
 """How long outcomes are collected before they are reported: a message to a hundred dead domains makes one report."""
+WITHDRAWN_TTL_MS = 1_000_000
+"""How long a withdrawn name stays taken: longer than TCP tries to deliver what a broken connection had on its way
+(924 s with Linux's 15 retransmissions, tcp(7))."""
 MAX_EVENTS = 50_000
 """Events kept in the stream: a queue of failures must not fill the memory with their history."""
 

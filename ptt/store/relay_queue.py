@@ -65,7 +65,6 @@ class RelayQueue:
         self._broker_db = address.broker_db
         self._lease_ms = int(lease_s * 1000)
         self._guard = RestartGuard()
-        self._token = secrets.token_hex(8)
 
     def start(self) -> None:
         """Begin to send to Redis; needs a running event loop."""
@@ -91,9 +90,10 @@ class RelayQueue:
         """
         expired = await self._may_take_expired()
         names = (keys.queue(destination), keys.DESTINATIONS, keys.PARKED, keys.EVENTS)
+        token = secrets.token_hex(8)
         arguments = (
             destination,
-            self._token,
+            token,
             limit,
             BATCH_BYTES,
             self._lease_ms,
@@ -102,7 +102,9 @@ class RelayQueue:
             keys.MAX_EVENTS,
         )
         claimed, parked = parse_claim(await self._ask(Call(SCRIPTS["claim_relay"], names, arguments)))
-        return [parse_relay_claim(row, destination) for row in claimed], [QueueId(name.decode()) for name in parked]
+        return [parse_relay_claim(row, destination, token) for row in claimed], [
+            QueueId(name.decode()) for name in parked
+        ]
 
     async def read(self, entry: RelayEntry) -> AsyncIterator[bytes]:
         """Give the message in parts: signature fields, then content.
@@ -169,7 +171,7 @@ class RelayQueue:
         arguments = (
             entry.queue_id,
             entry.destination,
-            self._token,
+            entry.token,
             remaining,
             int(attempt.delay_s * 1000),
             int(attempt.counts),
@@ -200,7 +202,7 @@ class RelayQueue:
         arguments: tuple[str | bytes | int, ...] = (
             entry.queue_id,
             entry.destination,
-            self._token,
+            entry.token,
             self._lease_ms,
             *more,
         )

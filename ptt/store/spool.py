@@ -86,7 +86,8 @@ class RedisSpool:
         return len(offsets)
 
     def _withdraw(self, queue_id: QueueId) -> None:
-        call = Call(SCRIPTS["withdraw"], (keys.message(queue_id), keys.SIGN, keys.content(queue_id)), (queue_id,))
+        names = (keys.message(queue_id), keys.SIGN, keys.content(queue_id))
+        call = Call(SCRIPTS["withdraw"], names, (queue_id, keys.WITHDRAWN_TTL_MS))
         task = asyncio.create_task(self._batch.run(call, WITHDRAW_TIMEOUT_S), name=f"withdraw-{queue_id}")
         self._withdrawals.add(task)
         task.add_done_callback(self._withdrawn)

@@ -178,17 +178,20 @@ async def _record(
         history=history.encode(),
         why=_shorten(left[0][1]) if left else "",
     )
+    # The record takes the mark of doubt away: a worker that dies right after it must have told of the doubt before.
+    for recipient, outcome in outcomes:
+        if _is_uncertain(outcome):
+            _tell(entry, recipient, outcome, plan)
     try:
         done = await _finish(queue.record(entry, plan))
     except LeaseLost:
         # Another worker took over while this one was sending: the list of possible doubles must be complete.
-        sent = [
-            recipient for recipient, outcome in outcomes if isinstance(outcome, Delivered) or _is_uncertain(outcome)
-        ]
+        sent = [recipient for recipient, outcome in outcomes if isinstance(outcome, Delivered)]
         _tell_uncertain(entry, sent, "the lease was lost while the message was being sent")
         raise
     for recipient, outcome in outcomes:
-        _tell(entry, recipient, outcome, plan)
+        if not _is_uncertain(outcome):
+            _tell(entry, recipient, outcome, plan)
     if done:
         maillog.emit("message.done", queue_id=entry.queue_id, age_s=round(entry.age_s, 3))
 

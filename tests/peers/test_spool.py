@@ -311,3 +311,36 @@ async def test_close_in_the_midst_of_a_call_ends_at_once(address: RedisAddress) 
         call.cancel()
         async with asyncio.timeout(5):
             await queue.close()
+
+
+async def test_expired_lease_taken_again_by_the_same_worker_voids_its_first_claim(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """A worker that was frozen claims its own entry again: of its two deliveries only the later may send the dot."""
+    await submit(address, make_submission())
+    sign_all(SignQueue(address, LEASE_S))
+    async with relay_queue(address) as queue:
+        queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        (first,), _ = await queue.claim(DESTINATION, 1)
+        client.zadd(keys.queue(DESTINATION), {first.queue_id: 1})
+        (second,), _ = await queue.claim(DESTINATION, 1)
+        with pytest.raises(LeaseLost):
+            await queue.commit(first, [RECIPIENT], [RECIPIENT])
+        await queue.commit(second, [RECIPIENT], [RECIPIENT])
+        with pytest.raises(LeaseLost):
+            await queue.record(first, DONE)
+        assert await queue.record(second, DONE) is True
+
+
+async def test_spool_script_that_arrives_after_its_withdrawal_does_nothing(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """A partition that heals delivers the old command after the new one: the client was told 451."""
+    spool = await connect_spool(address)
+    call = spool._spool_call(make_submission(), 0)  # noqa: SLF001 - what a broken connection still had on its way
+    spool._withdraw(make_submission().queue_id)  # noqa: SLF001 - what the timeout of `submit` does
+    await asyncio.gather(*spool._withdrawals)  # noqa: SLF001 - until it is done
+    await spool.close()
+    Runner(client).run([call])
+    assert not client.exists(keys.SIGN)
+    assert client.ttl(keys.message(make_submission().queue_id)) > 0

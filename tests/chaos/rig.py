@@ -1,0 +1,326 @@
+"""One run: a site under load, a fault from a case, the drain, and the evidence. All choices come from one seed."""
+
+import asyncio
+import contextlib
+import random
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tests.chaos.ledger import Ledger, read_lines
+from tests.chaos.proxy import Proxy
+from tests.chaos.sender import Sender
+from tests.chaos.site import ChaosSite, Workshop, make_redis
+from tests.chaos.verdict import Arrival, Check, Evidence, Figures, check, count
+from tests.e2e.site import DESTINATIONS, MX_ADDRESS
+from tests.servers.ports import free_port
+from tests.servers.verifiers import MailDkim, verify_by_dkimpy
+from tests.waiting import wait_until_async
+
+DRAIN_S = 120.0
+"""Longest wait for what was accepted; more than I8 allows, so that a slow drain is told apart from a loss."""
+MAX_VERIFIED = 300
+"""Signatures that dkimpy verifies in one run, drawn by the seed; Mail::DKIM verifies a tenth of them."""
+ROLES = ("ingress", "sign", "relay")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How much is sent, how fast, and how many faults meet it."""
+
+    messages: int
+    rate: float
+    faults: int
+    outage_s: float = 5.0
+    """How long a partition or an outage of Redis lasts at most."""
+    life_s: float = 1.0
+    """How long a role works at most before it is killed again."""
+    connections: int = 20
+    size_bytes: int = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One experiment."""
+
+    name: str
+    title: str
+    inject: Callable[["Run"], Awaitable[None]]
+    small: Load
+    full: Load
+    may_double: bool = False
+    """Whether a listed double is within the promise; a double that is not listed never is."""
+    may_refuse_late: bool = False
+    """Whether a message may be delivered whose 451 our log lists as unsure: the answer of Redis was cut off."""
+    max_wait_s: float = 120.0
+    """Longest time from a 250 to the arrival."""
+    layout: str = "up"
+    """``up``, or ``apart`` with proxies to Redis and to the sink."""
+    relays: int = 1
+    sink_options: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of a run."""
+
+    case: Case
+    seed: int
+    load: Load
+    figures: Figures
+    checks: list[Check]
+    faults: int
+    elapsed_s: float
+    folder: Path | None
+    """Where the logs are; None when all held and they were removed."""
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether everything held."""
+        return all(one.holds for one in self.checks)
+
+
+@dataclass
+class Run:
+    """What a fault works with."""
+
+    case: Case
+    load: Load
+    random: random.Random
+    site: ChaosSite
+    sender: Sender
+    proxies: dict[str, Proxy]
+    """By role: between it and Redis; ``mx``: between relay and sink; ``client``: before ingress."""
+    notes: list[Check] = field(default_factory=list)
+    faults: int = 0
+    last_fault_at: float = 0.0
+
+    def note(self, name: str, detail: str, *, holds: bool) -> None:
+        """Add a check of the case's own."""
+        self.notes.append(Check(name, holds, detail))
+
+    def mark_fault(self) -> None:
+        """Count a fault or its repair."""
+        self.last_fault_at = time.monotonic()
+
+    async def moments(self) -> AsyncIterator[int]:
+        """Give control at as many random moments of the load as there are to be faults."""
+        length_s = self.load.messages / self.load.rate
+        moments = sorted(self.random.uniform(0.3, max(0.6, length_s)) for _ in range(self.load.faults))
+        began = time.monotonic()
+        for number, moment in enumerate(moments):
+            await asyncio.sleep(max(0.0, began + moment - time.monotonic()))
+            yield number
+            self.faults += 1
+            self.mark_fault()
+
+
+async def run_case(case: Case, workshop: Workshop, seed: int, *, is_full: bool) -> Result:
+    """Run one case and judge it; the folder is kept if anything did not hold."""
+    load = case.full if is_full else case.small
+    folder = Path(tempfile.mkdtemp(prefix=f"ptt-{case.name.lower()}-"))
+    began = time.monotonic()
+    try:
+        async with AsyncExitStack() as stack:
+            run = await _set_up(stack, case, load, workshop, (folder, seed))
+            evidence = await _perform(run)
+    except BaseException as error:
+        error.add_note(f"chaos {case.name}, seed {seed}: see {folder}")
+        raise
+    checks = [*check(evidence), *_check_case(case, evidence), *run.notes]
+    if case.may_refuse_late:
+        checks = [_excuse_listed(one, count(evidence)) for one in checks]
+    holds = all(one.holds for one in checks)
+    if holds:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Result(
+        case=case,
+        seed=seed,
+        load=load,
+        figures=count(evidence),
+        checks=checks,
+        faults=run.faults,
+        elapsed_s=time.monotonic() - began,
+        folder=None if holds else folder,
+    )
+
+
+def _check_case(case: Case, evidence: Evidence) -> list[Check]:
+    figures = count(evidence)
+    checks = [Check("wait", figures.slowest_s <= case.max_wait_s, f"longest {figures.slowest_s:.1f} s")]
+    if not case.may_double:
+        checks.append(Check("no double", figures.doubled == 0, f"doubled {figures.doubled}"))
+    return checks
+
+
+def _excuse_listed(one: Check, figures: Figures) -> Check:
+    if one.name != "I2":
+        return one
+    return replace(one, name="I2 (listed)", holds=figures.refused_delivered == figures.refused_listed)
+
+
+async def _set_up(stack: AsyncExitStack, case: Case, load: Load, workshop: Workshop, place: tuple[Path, int]) -> Run:
+    folder, seed = place
+    site = ChaosSite(
+        folder,
+        workshop.bind,
+        settings=dict(case.settings),
+        template=workshop.template,
+        sink_port=free_port(MX_ADDRESS),
+        sink_options=case.sink_options,
+        relays=case.relays,
+    )
+    stack.callback(site.close)
+    proxies: dict[str, Proxy] = {}
+    if case.layout == "apart":
+        await _put_proxies(stack, site, proxies)
+    await asyncio.to_thread(site.prepare)
+    site.start_sink()
+    await asyncio.to_thread(site.start)
+    account = site.account()
+    if proxies:
+        account = replace(account, port=await _put_proxy(stack, proxies, "client", (account.address, account.port)))
+    ledger = Ledger(folder / "accepted.ledger")
+    stack.callback(ledger.close)
+    sender = Sender(account, ledger, folder, load.size_bytes, lambda number: DESTINATIONS[number % 2])
+    return Run(case, load, random.Random(seed), site, sender, proxies)
+
+
+async def _put_proxies(stack: AsyncExitStack, site: ChaosSite, proxies: dict[str, Proxy]) -> None:
+    server = make_redis(site.folder / "redis")
+    site.redis_server = server
+    await asyncio.to_thread(server.start)
+    port = int(server.options["port"])
+    urls = {}
+    for role in ROLES:
+        urls[role] = f"redis://127.0.0.1:{await _put_proxy(stack, proxies, role, ('127.0.0.1', port))}/1"
+    site.redis_urls = urls
+    site.smtp_port = await _put_proxy(stack, proxies, "mx", (MX_ADDRESS, site.sink_port), MX_ADDRESS)
+
+
+async def _put_proxy(
+    stack: AsyncExitStack,
+    proxies: dict[str, Proxy],
+    name: str,
+    target: tuple[str, int],
+    address: str = "127.0.0.1",
+) -> int:
+    port = free_port(address)
+    proxies[name] = await stack.enter_async_context(Proxy.running(target, address, port))
+    return port
+
+
+async def _perform(run: Run) -> Evidence:
+    is_over = asyncio.Event()
+    load = run.load
+    sending = asyncio.create_task(run.sender.run(load.messages, load.rate, load.connections, is_over))
+    run.mark_fault()
+    try:
+        await run.case.inject(run)
+        is_over.set()
+        async with asyncio.timeout(DRAIN_S):
+            await sending
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    drained_s = await _drain(run)
+    return await asyncio.to_thread(_gather, run, drained_s)
+
+
+async def _drain(run: Run) -> float | None:
+    """Wait until everything accepted has arrived and the spool is empty; tell how long after the last repair."""
+    path = run.site.folder / "arrived.ledger"
+
+    def is_drained() -> bool:
+        arrived = {line["id"] for line in read_lines(path)}
+        return run.sender.accepted.keys() <= arrived and not run.site.list_left()[0]
+
+    deadline = time.monotonic() + DRAIN_S
+    while not await asyncio.to_thread(is_drained):
+        if time.monotonic() > deadline:
+            return None
+        await asyncio.sleep(0.3)
+    return time.monotonic() - run.last_fault_at
+
+
+def _gather(run: Run, drained_s: float | None) -> Evidence:
+    site, sender = run.site, run.sender
+    arrivals = [
+        Arrival(line["id"], line["queue_id"], tuple(line["recipients"]), line["sha256"], line["at"])
+        for line in read_lines(site.folder / "arrived.ledger")
+    ]
+    left, parked = site.list_left()
+    checked, bad = _verify(run)
+    uncertain, final, unsure = site.count_events()
+    return Evidence(
+        offers={name: (offer.recipient, offer.sha256) for name, offer in sender.offers.items()},
+        accepted={line["id"]: line["queue_id"] for line in read_lines(site.folder / "accepted.ledger")},
+        accepted_at=sender.accepted_at,
+        incomplete=frozenset(sender.incomplete),
+        refused=frozenset(sender.refused),
+        withdrawn_late=frozenset(unsure),
+        arrivals=arrivals,
+        uncertain=uncertain,
+        final=final,
+        left=frozenset(left),
+        parked=parked,
+        signatures_checked=checked,
+        signatures_bad=bad,
+        drained_s=drained_s,
+    )
+
+
+def _verify(run: Run) -> tuple[int, int]:
+    """Verify a sample of the signatures and give how many were verified and how many are bad."""
+    site = run.site
+    selectors = [path.stem for path in (site.folder / "keys/example.test").glob("*.pem")]
+    names = [f"{selector}._domainkey.example.test" for selector in selectors]
+    records = {name: site.bind.get_texts(name)[0] for name in names}
+    contents = read_contents(site.folder / "arrived.contents")
+    sample = run.random.sample(contents, min(MAX_VERIFIED, len(contents)))
+    good = ["rsa-sha256=pass"]
+    bad = sum(verify_by_dkimpy(content, records) != good for content in sample)
+    with MailDkim.running(records, site.folder) as verifier:
+        bad += sum(verifier.verify(content) != good for content in sample[::10])
+    return len(sample), bad
+
+
+def read_contents(path: Path) -> list[bytes]:
+    """Read what the sink kept."""
+    octets = memoryview(path.read_bytes()) if path.exists() else memoryview(b"")
+    contents, position = [], 0
+    while position + 4 <= len(octets):
+        (size,) = struct.unpack("!I", octets[position : position + 4])
+        contents.append(bytes(octets[position + 4 : position + 4 + size]))
+        position += 4 + size
+    return contents
+
+
+async def wait_port(port: int, timeout_s: float = 30.0) -> float:
+    """Wait until a port takes connections and give the seconds that it took."""
+    began = time.monotonic()
+    while time.monotonic() - began < timeout_s:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return time.monotonic() - began
+        await asyncio.sleep(0.02)
+    return timeout_s
+
+
+async def wait_pids(site: ChaosSite, name: str) -> list[int]:
+    """Wait until a role has processes and give their pids."""
+    while not (pids := await asyncio.to_thread(site.find_pids, name)):  # noqa: ASYNC110 - /proc tells nobody
+        await asyncio.sleep(0.02)
+    return pids
+
+
+async def wait_started(site: ChaosSite, role: str, times: int) -> None:
+    """Wait until a role has begun to work so many times."""
+    await wait_until_async(lambda: site.count_started(role) >= times, f"{role} has started {times} times", 60)
