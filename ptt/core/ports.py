@@ -14,6 +14,10 @@ from ptt.core.user import User
 class Spool(Protocol):
     """Where ingress leaves what it accepted."""
 
+    @property
+    def has_room(self) -> bool:
+        """Tell whether new mail is welcome: what lies here already must keep the room that its delivery needs."""
+
     async def submit(self, submission: Submission) -> None:
         """Make the message durable and wake the sign role; it may be answered with 250 once this returns.
 

@@ -83,6 +83,9 @@ class Session:
             # Who tries to send in another's name leaves a trace.
             if answer is replies.SENDER_NOT_OWNED or answer is replies.USER_GONE:
                 self._emit_refused(answer)
+            if answer is replies.SENDER_OK and not self._house.acceptor.spool.has_room:
+                self._dialogue.reset()
+                answer = replies.NO_STORAGE
             return await self._take(answer)
         except (Dismissed, Disconnected):
             raise

@@ -1,43 +1,58 @@
 """Where ingress leaves what it accepted: durable in Redis before the 250."""
 
 import asyncio
-from dataclasses import dataclass
+import contextlib
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from ptt import maillog
 from ptt.core.envelope import QueueId, Submission
-from ptt.core.errors import Unavailable
+from ptt.core.errors import Refused, Unavailable
 from ptt.core.wakeup import SIGN_WAKEUP
 from ptt.store import keys
 from ptt.store.batch import Batch
 from ptt.store.connection import RedisAddress, check_server, connect_async
-from ptt.store.scripts import SCRIPTS, Call, translate
+from ptt.store.scripts import FULL, SCRIPTS, Call, translate
 
 CHUNK_BYTES = 262_144
 """Larger content is written in such pieces: one command of 25 MB would stall all other clients for 0.2 s."""
+MEMORY_SHARE = 0.7
+"""Of maxmemory: above it new mail hears 452, for at the limit Redis could record no delivery either."""
+WATCH_EVERY_S = 1.0
 SUBMIT_TIMEOUT_S = 4.5
 """Longest wait for Redis: the client must hear 451 within 5 s."""
 WITHDRAW_TIMEOUT_S = 600.0
 """How long a message that was answered with 451 is tried to be taken back."""
 
 
-@dataclass(frozen=True, slots=True)
 class RedisSpool:
     """The `ptt.core.ports.Spool` on Redis; made by `connect_spool`."""
 
-    _client: redis.asyncio.Redis
-    _batch: Batch
-    _broker_db: int
-    _withdrawals: set["asyncio.Task[object]"]
+    def __init__(self, client: redis.asyncio.Redis, broker_db: int) -> None:
+        """Use this client; needs a running event loop."""
+        self._client = client
+        self._broker_db = broker_db
+        self._withdrawals: set[asyncio.Task[object]] = set()
+        self._has_room = True
+        self._batch = Batch(client)
+        self._batch.start()
+        self._watch = asyncio.create_task(self._watch_memory(), name="redis-memory")
+
+    @property
+    def has_room(self) -> bool:
+        """Tell whether the memory of Redis is below MEMORY_SHARE of its limit."""
+        return self._has_room
 
     async def submit(self, submission: Submission) -> None:
         """Make the message durable and wake the sign role.
 
         Raises:
             Unavailable: not known to be durable in time; it is taken back as soon as Redis answers.
-            Refused: Redis is out of memory (452).
+            Refused: Redis is out of memory, or nearly so (452).
         """
+        if not self._has_room:
+            raise Refused(FULL)
         chunks = 0
         if len(submission.content) > CHUNK_BYTES:
             chunks = await self._upload(submission)
@@ -49,6 +64,8 @@ class RedisSpool:
 
     async def close(self) -> None:
         """Stop; what waits hears Unavailable."""
+        self._watch.cancel()
+        await asyncio.wait({self._watch})
         await self._batch.close()
         await self._client.aclose()
 
@@ -85,6 +102,17 @@ class RedisSpool:
             raise translate(error) from error
         return len(offsets)
 
+    async def _watch_memory(self) -> None:
+        while True:
+            with contextlib.suppress(RedisError, OSError):  # while Redis is away the last answer stands
+                memory = await self._client.info("memory")
+                limit = int(memory["maxmemory"])
+                has_room = not limit or int(memory["used_memory"]) < MEMORY_SHARE * limit
+                if has_room is not self._has_room:
+                    self._has_room = has_room
+                    maillog.emit("spool.has_room" if has_room else "spool.full", maillog.WARNING, limit_bytes=limit)
+            await asyncio.sleep(WATCH_EVERY_S)
+
     def _withdraw(self, queue_id: QueueId) -> None:
         names = (keys.message(queue_id), keys.SIGN, keys.content(queue_id))
         call = Call(SCRIPTS["withdraw"], names, (queue_id, keys.WITHDRAWN_TTL_MS))
@@ -106,7 +134,4 @@ async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False) ->
         ConfigError: Redis may lose or delete mail.
     """
     await asyncio.to_thread(check_server, address, allow_unsafe=allow_unsafe)
-    client = connect_async(address)
-    batch = Batch(client)
-    batch.start()
-    return RedisSpool(client, batch, address.broker_db, set())
+    return RedisSpool(connect_async(address), address.broker_db)

@@ -19,6 +19,7 @@ from ptt.store.sign_queue import MAX_CLAIMS, Signed, SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
 from ptt.store.sweep import sweep_call
 from tests.servers.redis import RedisServer, running_server
+from tests.waiting import wait_until_async
 
 DESTINATION = Domain("destination.test")
 RECIPIENT = Address("rita", DESTINATION)
@@ -344,3 +345,23 @@ async def test_spool_script_that_arrives_after_its_withdrawal_does_nothing(
     Runner(client).run([call])
     assert not client.exists(keys.SIGN)
     assert client.ttl(keys.message(make_submission().queue_id)) > 0
+
+
+async def test_spool_above_its_share_of_memory_refuses_new_mail_and_takes_it_again_later() -> None:
+    """Above 70 % of maxmemory new mail is refused while there is still room to record deliveries."""
+    with running_server() as server, server.client() as client:
+        address = RedisAddress(url=server.url)
+        spool = await connect_spool(address)
+        try:
+            used = int(client.info("memory")["used_memory"])
+            client.config_set("maxmemory", int(used / 0.8))
+            await wait_until_async(lambda: not spool.has_room, "the spool is full")
+            with pytest.raises(Refused) as refused:
+                await spool.submit(make_submission())
+            assert str(refused.value.reply).startswith("452 4.3.1 ")
+            assert not client.exists(keys.SIGN)
+            client.config_set("maxmemory", used * 10)
+            await wait_until_async(lambda: spool.has_room, "the spool has room")
+            await spool.submit(make_submission())
+        finally:
+            await spool.close()

@@ -44,10 +44,16 @@ class RecordingSpool:
     fault: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     is_waiting: bool = False
+    room: bool = True
 
     def __post_init__(self) -> None:
         """Let everything pass."""
         self.gate.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Tell what the test says."""
+        return self.room
 
     async def submit(self, submission: Submission) -> None:
         """Keep the submission."""

@@ -57,6 +57,16 @@ async def test_null_reverse_path_and_content_beyond_ascii_are_kept() -> None:
     assert (seven.reverse_path, seven.body, seven.smtputf8) == (None, "7BIT", True)
 
 
+async def test_full_spool_is_452_at_mail_and_the_session_goes_on() -> None:
+    """RFC 5321 section 4.5.3.1.10 and RFC 1870: no room is said before the content is sent, and only for now."""
+    async with running_submission() as server, logged_in(server) as client:
+        server.spool.room = False
+        assert (await client.ask("MAIL FROM:<alice@example.test>")).startswith("452 4.3.1 ")
+        assert (await client.ask("RCPT TO:<rita@destination.test>")).startswith("503 ")
+        server.spool.room = True
+        assert (await client.submit(HEADER + b"body\r\n")).startswith("250 ")
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
