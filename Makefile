@@ -20,6 +20,7 @@ check: $(READY)  ## format, lint, types, import contracts, size, unit tests
 	$(BIN)/lint-imports
 	$(BIN)/deptry ptt
 	$(BIN)/codespell ptt tests bench docs ops compose README.md CHANGELOG.md Makefile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec compose/compose.yaml
 	$(BIN)/python tests/check_house.py
 	$(BIN)/python -m pytest -q tests/unit
 

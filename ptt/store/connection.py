@@ -17,11 +17,12 @@ SOCKET_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 15.0
 """How long a starting process waits for Redis: it may be loading its append-only file."""
 
-_REQUIRED = {
+REQUIRED = {
     "appendonly": ("yes", "without it a crash loses all mail"),
     "appendfsync": ("always", "anything less loses mail that was answered with 250"),
     "maxmemory-policy": ("noeviction", "any other deletes mail when memory is short"),
 }
+"""Settings of the server without which ptt does not start, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +97,12 @@ def _ask_problems(client: redis.Redis) -> list[str]:
         reraise=True,
     )
     try:
-        found = {str(name): str(value) for name, value in retrying(client.config_get, *_REQUIRED).items()}
+        found = {str(name): str(value) for name, value in retrying(client.config_get, *REQUIRED).items()}
     except redis.exceptions.RedisError as error:
         raise Unavailable(f"redis: {error}") from error
     return [
         f"redis: {name}: is {found.get(name)!r}, must be {value!r}: {reason}"
-        for name, (value, reason) in _REQUIRED.items()
+        for name, (value, reason) in REQUIRED.items()
         if _decode(found.get(name)) != value
     ]
 
