@@ -14,6 +14,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ptt.core.errors import Unavailable
+from ptt.store.ending import end
 from ptt.store.scripts import SCRIPTS, Call, translate
 
 MAX_CALLS = 256
@@ -47,10 +48,7 @@ class Batch:
     async def close(self) -> None:
         """Stop sending; who still waits hears Unavailable."""
         self._is_closing = True
-        while self._task is not None and not self._task.done():
-            # More than once: redis-py may turn a cancellation into a connection error of its own.
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=1)
+        await end(self._task)
         while self._queue:
             _fail(self._queue.popleft(), Unavailable("stopping"))
 

@@ -13,6 +13,7 @@ from ptt.core.wakeup import SIGN_WAKEUP
 from ptt.store import keys
 from ptt.store.batch import Batch
 from ptt.store.connection import RedisAddress, check_server, connect_async
+from ptt.store.ending import end
 from ptt.store.scripts import FULL, SCRIPTS, Call, translate
 
 CHUNK_BYTES = 262_144
@@ -64,8 +65,7 @@ class RedisSpool:
 
     async def close(self) -> None:
         """Stop; what waits hears Unavailable."""
-        self._watch.cancel()
-        await asyncio.wait({self._watch})
+        await end(self._watch)
         await self._batch.close()
         await self._client.aclose()
 

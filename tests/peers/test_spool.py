@@ -365,3 +365,13 @@ async def test_spool_above_its_share_of_memory_refuses_new_mail_and_takes_it_aga
             await spool.submit(make_submission())
         finally:
             await spool.close()
+
+
+async def test_close_of_a_spool_in_the_midst_of_its_watch_ends_at_once(address: RedisAddress) -> None:
+    """Ingress must end within its time, whatever the watch of the memory is waiting for."""
+    for turns in range(40):
+        spool = await connect_spool(address)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await spool.close()
