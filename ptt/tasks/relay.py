@@ -23,10 +23,16 @@ STOP_GRACE_S = 20.0
 
 
 class _Window:
-    """The deliveries of one wake-up: at most WINDOW at once, topped up when half of them are done."""
+    """The deliveries of one destination: at most WINDOW at once, topped up when half of them are done."""
 
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
+        self.wakeups = 0
+        """How many wake-ups of this destination are being served."""
+        self.is_claiming = False
+        """Whether one of them claims: the others leave it to that one."""
+        self.is_woken = False
+        """Whether a wake-up came since the last claim of nothing began."""
         self._room = asyncio.Event()
 
     def add(self, task: asyncio.Task[None]) -> None:
@@ -65,6 +71,7 @@ class RelayService:
         self._policy = policy
         self._renew_every_s = lease_s / 4
         self._in_hand: dict[asyncio.Task[None], RelayEntry] = {}
+        self._windows: dict[Domain, _Window] = {}
         self._chores: list[asyncio.Task[None]] = []
         self._closing = False
 
@@ -92,29 +99,53 @@ class RelayService:
         await self._queue.close()
 
     async def serve(self, destination: Domain) -> None:
-        """Serve one wake-up: deliver until nothing of this destination is due."""
-        own = _Window()
+        """Serve one wake-up: deliver until nothing of this destination is due.
+
+        Wake-ups come with each signed batch and each sweep. Those of one destination share one window, or a slow host
+        would let ever more messages be claimed: they fill the memory, and a crash counts against all of them.
+        """
+        window = self._windows.setdefault(destination, _Window())
+        window.wakeups += 1
         try:
             await self._queue.begin(destination)
-            while not self._closing:
-                entries, parked = await self._queue.claim(destination, WINDOW - len(own.tasks))
-                for queue_id in parked:
-                    maillog.emit(
-                        "recipient.parked",
-                        maillog.ERROR,
-                        queue_id=queue_id,
-                        destination=destination,
-                        reason="its workers died",
-                    )
-                if not entries:
-                    break
-                for entry in entries:
-                    own.add(self._begin(entry))
-                await own.wait_for_room()
+            window.is_woken = True
+            if not window.is_claiming:
+                await self._claim_all(destination, window)
         except PttError as error:
             # Redis is away: what is in hand goes on, and a sweep wakes again.
             maillog.emit("redis.unavailable", maillog.WARNING, reason=str(error), destination=destination)
-        await own.wait_for_all()
+        await window.wait_for_all()
+        window.wakeups -= 1
+        if not window.wakeups:
+            self._windows.pop(destination, None)
+
+    async def _claim_all(self, destination: Domain, window: _Window) -> None:
+        window.is_claiming = True
+        try:
+            while window.is_woken:
+                window.is_woken = False
+                while await self._claim(destination, window):
+                    pass
+        finally:
+            window.is_claiming = False
+
+    async def _claim(self, destination: Domain, window: _Window) -> bool:
+        """Claim what there is room for and begin with it; tell whether there was anything."""
+        await window.wait_for_room()
+        if self._closing:
+            return False
+        entries, parked = await self._queue.claim(destination, WINDOW - len(window.tasks))
+        for queue_id in parked:
+            maillog.emit(
+                "recipient.parked",
+                maillog.ERROR,
+                queue_id=queue_id,
+                destination=destination,
+                reason="its workers died",
+            )
+        for entry in entries:
+            window.add(self._begin(entry))
+        return bool(entries)
 
     def _give_up(self) -> None:
         for task in self._in_hand:

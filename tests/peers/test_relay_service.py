@@ -1,0 +1,109 @@
+"""The relay service against a real Valkey: how much of one destination it takes in hand."""
+
+import asyncio
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from ptt.core.address import Address, Domain
+from ptt.core.envelope import Envelope, Submission, format_envelope, format_queue_id
+from ptt.core.outbound import OutboundMessage
+from ptt.core.outcome import Delivered, Outcome
+from ptt.core.ports import Courier
+from ptt.core.reply import Reply
+from ptt.store.connection import RedisAddress
+from ptt.store.relay_queue import RelayQueue
+from ptt.store.sign_queue import Signed, SignQueue
+from ptt.store.spool import connect_spool
+from ptt.tasks.attempt import AttemptPolicy
+from ptt.tasks.relay import WINDOW, RelayService
+from tests.waiting import wait_until_async
+
+DESTINATION = Domain("destination.test")
+RECIPIENT = Address("rita", DESTINATION)
+POLICY = AttemptPolicy(
+    retry_schedule_s=[900], max_age_s=432_000, delay_notice_after_s=14_400, holds_uncertain=False, jitter=lambda: 0.0
+)
+
+
+class SlowCourier(Courier):
+    """Delivers nothing until it is told to."""
+
+    def __init__(self) -> None:
+        """Begin with the gate shut."""
+        self.gate = asyncio.Event()
+        self.begun = 0
+        self.in_hand = 0
+        self.most_in_hand = 0
+
+    @override
+    async def deliver(self, destination: Domain, message: OutboundMessage) -> Sequence[tuple[Address, Outcome]]:
+        """Wait for the gate."""
+        self.begun += 1
+        self.in_hand += 1
+        self.most_in_hand = max(self.most_in_hand, self.in_hand)
+        await self.gate.wait()
+        self.in_hand -= 1
+        return [(recipient, Delivered(reply=Reply(250, "2.0.0", "ok"))) for recipient in message.recipients]
+
+    @override
+    async def close(self) -> None:
+        """Have nothing to close."""
+
+
+async def spool_signed(address: RedisAddress, count: int) -> None:
+    """Leave messages that wait for the relay role."""
+    envelope = Envelope(user="alice", reverse_path=Address("alice", Domain("example.test")), recipients=(RECIPIENT,))
+    spool = await connect_spool(address)
+    submissions = [
+        Submission(
+            queue_id=format_queue_id(1_700_000_000_000, number),
+            envelope_json=format_envelope(envelope),
+            content=b"From: alice@example.test\r\n\r\nHello\r\n",
+            content_sha256=b"x" * 32,
+            seal=b"y" * 32,
+        )
+        for number in range(count)
+    ]
+    await asyncio.gather(*(spool.submit(submission) for submission in submissions))
+    await spool.close()
+    queue = SignQueue(address, 30)
+    while entries := queue.claim()[0]:
+        queue.record([Signed(entry.queue_id, b"S: 1\r\n", {DESTINATION: [RECIPIENT]}) for entry in entries])
+
+
+async def test_relay_woken_often_keeps_one_window_for_a_slow_destination(address: RedisAddress) -> None:
+    """Each further wake-up finds the window full: no more is claimed than WINDOW, and in the end all is delivered."""
+    await spool_signed(address, 3 * WINDOW)
+    courier = SlowCourier()
+    service = RelayService(RelayQueue(address, 30), courier, POLICY, 30)
+    await service.start()
+    try:
+        first = asyncio.create_task(service.serve(DESTINATION))
+        await wait_until_async(lambda: courier.in_hand == WINDOW, "the window is full")
+        others = [asyncio.create_task(service.serve(DESTINATION)) for _ in range(3)]
+        queue = RelayQueue(address, 30)
+        queue.start()
+        left, _ = await queue.claim(DESTINATION, 3 * WINDOW)
+        await queue.close()
+        assert len(left) == 2 * WINDOW
+        assert courier.most_in_hand == WINDOW
+        courier.gate.set()
+        await asyncio.gather(first, *others)
+        assert courier.begun == WINDOW
+    finally:
+        await service.stop()
+
+
+async def test_relay_woken_while_it_claims_misses_nothing(address: RedisAddress) -> None:
+    """All that is due when the last wake-up comes is delivered, with more messages than one window."""
+    await spool_signed(address, 3 * WINDOW)
+    courier = SlowCourier()
+    courier.gate.set()
+    service = RelayService(RelayQueue(address, 30), courier, POLICY, 30)
+    await service.start()
+    try:
+        await asyncio.gather(*(service.serve(DESTINATION) for _ in range(3)))
+        assert courier.begun == 3 * WINDOW
+    finally:
+        await service.stop()
