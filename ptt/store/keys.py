@@ -13,6 +13,7 @@ Spool database:
     ptt1:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
     ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
                            without destination when it was not signed, "report" when no report could be made
+    ptt1:done:<queue-id>   the message is done and its name stays taken; expires
     ptt1:events            stream, capped: attempts with their outcomes, and what people did, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
@@ -56,6 +57,8 @@ REPORT_WAIT_MS = 2_000
 WITHDRAWN_TTL_MS = 1_000_000
 """How long a withdrawn name stays taken: longer than TCP tries to deliver what a broken connection had on its way
 (924 s with Linux's 15 retransmissions, tcp(7))."""
+DONE_TTL_MS = 60_000
+"""How long the name of a message that is done stays taken: far longer than ingress repeats a command."""
 MAX_EVENTS = 50_000
 """Events kept in the stream: a queue of failures must not fill the memory with their history."""
 

@@ -49,6 +49,7 @@ def load_scripts() -> Mapping[str, Script]:
     """Read all Lua files of this package."""
     folder = resources.files(__package__).joinpath("lua")
     prelude = folder.joinpath("prelude.lua").read_bytes().replace(b"@PREFIX@", keys.PREFIX.encode())
+    prelude = prelude.replace(b"@DONE_TTL_MS@", b"%d" % keys.DONE_TTL_MS)
     scripts = {}
     for entry in folder.iterdir():
         name = entry.name.removesuffix(".lua")

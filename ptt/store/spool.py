@@ -7,7 +7,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from ptt import maillog
-from ptt.core.envelope import QueueId, Submission
+from ptt.core.envelope import Submission, parse_envelope
 from ptt.core.errors import Refused, Unavailable
 from ptt.core.wakeup import SIGN_WAKEUP
 from ptt.store import keys
@@ -60,7 +60,7 @@ class RedisSpool:
         try:
             await self._batch.run(self._spool_call(submission, chunks), SUBMIT_TIMEOUT_S)
         except Unavailable:
-            self._withdraw(submission.queue_id)
+            self._withdraw(submission)
             raise
 
     async def close(self) -> None:
@@ -113,17 +113,27 @@ class RedisSpool:
                     maillog.emit("spool.has_room" if has_room else "spool.full", maillog.WARNING, limit_bytes=limit)
             await asyncio.sleep(WATCH_EVERY_S)
 
-    def _withdraw(self, queue_id: QueueId) -> None:
+    def _withdraw(self, submission: Submission) -> None:
+        queue_id = submission.queue_id
         names = (keys.message(queue_id), keys.SIGN, keys.content(queue_id))
         call = Call(SCRIPTS["withdraw"], names, (queue_id, keys.WITHDRAWN_TTL_MS))
         task = asyncio.create_task(self._batch.run(call, WITHDRAW_TIMEOUT_S), name=f"withdraw-{queue_id}")
         self._withdrawals.add(task)
-        task.add_done_callback(self._withdrawn)
+        task.add_done_callback(lambda done: self._withdrawn(done, submission))
 
-    def _withdrawn(self, task: "asyncio.Task[object]") -> None:
+    def _withdrawn(self, task: "asyncio.Task[object]", submission: Submission) -> None:
         self._withdrawals.discard(task)
-        if not task.cancelled():
-            task.exception()  # Unavailable: the entry stays and will be delivered; the client was told to try again
+        if task.cancelled() or (task.exception() is None and task.result() == 1):
+            return
+        # Not taken back: it is being delivered although its client was told to try again, which makes a double.
+        for recipient in parse_envelope(submission.envelope_json).recipients:
+            maillog.emit(
+                "recipient.uncertain",
+                maillog.WARNING,
+                queue_id=submission.queue_id,
+                recipient=str(recipient),
+                reason="the client heard 451, and the message could not be taken back",
+            )
 
 
 async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False) -> RedisSpool:

@@ -139,6 +139,8 @@ async def _finish(recording: Coroutine[None, None, bool]) -> bool:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # Redis is away: the lease ends by itself, and the stop goes on
         raise
 
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 
 from celery import signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from ptt import maillog
 from ptt.core.errors import ConfigError
@@ -28,6 +28,8 @@ def build_app() -> PttCelery:
     """Make the app with the tasks of both roles; which role this is, the worker learns from ``-Q``."""
     # Celery warns of root in five lines for each worker; the units in ops/systemd/ run each role as its own user.
     warnings.simplefilter("ignore", SecurityWarning)
+    # At each reconnection Celery announces a default of its next major version; the setting is ours, see tasks/app.py.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     settings = _load()
     tls = settings.redis
     url = settings.spool_url or UNSET_URL

@@ -87,7 +87,7 @@ async def test_message_goes_through_all_states_and_leaves_nothing(address: Redis
         assert b"".join([part async for part in queue.read(entry)]) == b"DKIM-Signature: x\r\n" + CONTENT
         await queue.commit(entry, [RECIPIENT], [RECIPIENT])
         assert await queue.record(entry, DONE) is True
-    assert list(client.scan_iter()) == [keys.EVENTS.encode()]
+    assert [name for name in client.scan_iter() if client.ttl(name) == -1] == [keys.EVENTS.encode()]
 
 
 async def test_spool_wakes_sign_once_for_many_messages(address: RedisAddress, valkey: RedisServer) -> None:
@@ -339,7 +339,7 @@ async def test_spool_script_that_arrives_after_its_withdrawal_does_nothing(
     """A partition that heals delivers the old command after the new one: the client was told 451."""
     spool = await connect_spool(address)
     call = spool._spool_call(make_submission(), 0)  # noqa: SLF001 - what a broken connection still had on its way
-    spool._withdraw(make_submission().queue_id)  # noqa: SLF001 - what the timeout of `submit` does
+    spool._withdraw(make_submission())  # noqa: SLF001 - what the timeout of `submit` does
     await asyncio.gather(*spool._withdrawals)  # noqa: SLF001 - until it is done
     await spool.close()
     Runner(client).run([call])
@@ -375,3 +375,36 @@ async def test_close_of_a_spool_in_the_midst_of_its_watch_ends_at_once(address: 
             await asyncio.sleep(0)
         async with asyncio.timeout(5):
             await spool.close()
+
+
+async def test_spool_repeated_after_the_message_is_done_makes_no_new_one(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """An answer was lost, the message was signed and delivered meanwhile, and then the command comes again."""
+    submission = make_submission(content=CONTENT + b"x" * CHUNK_BYTES)
+    spool = await connect_spool(address)
+    try:
+        await spool.submit(submission)
+        sign_all(SignQueue(address, LEASE_S))
+        async with relay_queue(address) as queue:
+            (entry,), _ = await queue.claim(DESTINATION, 1)
+            assert await queue.record(entry, DONE) is True
+        assert Runner(client).run([spool._spool_call(submission, 2)]) == [0]  # noqa: SLF001 - what the batch repeats
+        assert not client.exists(keys.SIGN)
+    finally:
+        await spool.close()
+
+
+async def test_message_that_cannot_be_taken_back_is_named(
+    address: RedisAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client heard 451 and a worker has the message already: the possible double is in the log."""
+    spool = await connect_spool(address)
+    try:
+        await spool.submit(make_submission())
+        SignQueue(address, LEASE_S).claim()
+        spool._withdraw(make_submission())  # noqa: SLF001 - what the timeout of `submit` does
+        await wait_until_async(lambda: not spool._withdrawals, "the withdrawal is answered")  # noqa: SLF001 - same
+    finally:
+        await spool.close()
+    assert [record.getMessage() for record in caplog.records] == ["recipient.uncertain"]

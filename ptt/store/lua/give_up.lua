@@ -24,5 +24,5 @@ elseif #records > 0 then
   redis.call('HSET', KEYS[1], 'signature', '') -- never signed any more: it only waits to be reported on
   return 'failed'
 end
-redis.call('UNLINK', KEYS[1], KEYS[6])
+forget(ARGV[1], KEYS[1], KEYS[6])
 return 'done'

@@ -3,6 +3,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local PREFIX = '@PREFIX@'
 local WAKE = PREFIX .. 'wake:'
+local DONE = PREFIX .. 'done:'
+
+-- Forget a message with its last recipient. Its name stays taken for a while: a command to spool it whose answer was
+-- lost may come again, and must not make it a new message.
+local function forget(id, message, content)
+  redis.call('UNLINK', message, content)
+  redis.call('SET', DONE .. id, 1, 'PX', @DONE_TTL_MS@)
+end
 
 -- Push wake-ups in the broker database; call it last, for the script stays in that database.
 -- wakeups: {{flag, list, template, destination}, ...}

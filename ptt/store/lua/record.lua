@@ -41,5 +41,5 @@ redis.call('HDEL', KEYS[1], 'r:' .. destination, 'a:' .. destination, 'l:' .. de
 redis.call('ZREM', KEYS[2], ARGV[1])
 if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[3], destination) end
 if redis.call('HINCRBY', KEYS[1], 'open', -1) > 0 then return 1 end
-redis.call('UNLINK', KEYS[1], KEYS[4])
+forget(ARGV[1], KEYS[1], KEYS[4])
 return 2

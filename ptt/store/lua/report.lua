@@ -17,7 +17,7 @@ if tonumber(recorded) > last then
 else
   redis.call('ZREM', KEYS[2], ARGV[1])
   if redis.call('HINCRBY', KEYS[1], 'open', -1) <= 0 then
-    redis.call('UNLINK', KEYS[1], KEYS[3])
+    forget(ARGV[1], KEYS[1], KEYS[3])
     result = 2
   end
 end

@@ -3,7 +3,8 @@
 -- when the client of Redis repeats it because it never saw the answer.
 -- KEYS: message, sign queue, content list
 -- ARGV: queue-id, envelope, sha256, seal, size, number of chunks, content, broker db, wake ttl ms, wake-up
--- Returns 1, or 0 when it was there already. Reads nothing that ingress may not read.
+-- Returns 1, or 0 when it is or was there already. Reads nothing of what it writes.
+if redis.call('EXISTS', DONE .. ARGV[1]) == 1 then return 0 end
 if redis.call('HSETNX', KEYS[1], 'version', 1) == 0 then return 0 end
 if tonumber(ARGV[6]) > 0 and redis.call('PERSIST', KEYS[3]) == 0 then
   redis.call('DEL', KEYS[1])
