@@ -1,8 +1,10 @@
 """Fixtures of the peers tier."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 
 from ptt.cli import main
@@ -23,3 +25,10 @@ def ptt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey: RedisServer) ->
         return result
 
     return run
+
+
+@pytest.fixture
+def client(valkey: RedisServer) -> Iterator[redis.Redis]:
+    """Give a client of the spool database."""
+    with valkey.client() as client:
+        yield client

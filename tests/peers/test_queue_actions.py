@@ -1,7 +1,6 @@
 """`ptt queue hold`, `release`, `retry` and `fail` on a real Valkey: what a worker owns stays its own."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import redis
@@ -15,13 +14,6 @@ from ptt.store.sign_queue import SignQueue
 from tests.peers.queue_tools import ANN, BOB, CAT, ME, ONE, TWO, Run, list_json, now_ms, read_events, states
 from tests.servers.redis import RedisServer
 from tests.spooled import LEASE_S, accept, claim, defer, enqueue, relaying
-
-
-@pytest.fixture
-def client(valkey: RedisServer) -> Iterator[redis.Redis]:
-    """Give a client of the spool database."""
-    with valkey.client() as client:
-        yield client
 
 
 def make_wait(client: redis.Redis, queue_id: QueueId) -> None:

@@ -2,11 +2,9 @@
 
 import json
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 from click.testing import CliRunner
 
@@ -20,13 +18,6 @@ from ptt.store.sign_queue import SignQueue
 from tests.peers.queue_tools import ANN, BOB, CAT, ME, ONE, TWO, Run, list_json
 from tests.servers.redis import RedisServer
 from tests.spooled import LEASE_S, accept, claim, defer, enqueue, relaying
-
-
-@pytest.fixture
-def client(valkey: RedisServer) -> Iterator[redis.Redis]:
-    """Give a client of the spool database."""
-    with valkey.client() as client:
-        yield client
 
 
 async def test_list_shows_each_state_with_reason_and_time(address: RedisAddress, ptt: Run) -> None:

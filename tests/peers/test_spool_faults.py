@@ -1,0 +1,186 @@
+"""What goes wrong around the spool: Redis away, full, unsafe or slow to answer, and stops in the midst of a call."""
+
+import asyncio
+
+import pytest
+import redis
+
+from ptt.core.errors import ConfigError, LeaseLost, Refused, Unavailable
+from ptt.store import keys
+from ptt.store.connection import RedisAddress, check_server
+from ptt.store.relay_queue import RelayQueue
+from ptt.store.runner import Runner
+from ptt.store.sign_queue import SignQueue
+from ptt.store.spool import CHUNK_BYTES, connect_spool
+from tests.peers.test_spool import (
+    CONTENT,
+    DESTINATION,
+    DONE,
+    LEASE_S,
+    RECIPIENT,
+    make_submission,
+    relay_queue,
+    sign_all,
+    submit,
+)
+from tests.servers.redis import running_server
+from tests.waiting import wait_until_async
+
+
+async def test_submit_without_redis_is_unavailable_in_time() -> None:
+    """When Redis is away the client hears 451 within 5 s; what was unsure is taken back when Redis returns."""
+    with running_server() as server:
+        spool = await connect_spool(RedisAddress(url=server.url))
+        try:
+            server.kill()
+            started = asyncio.get_running_loop().time()
+            with pytest.raises(Unavailable):
+                await spool.submit(make_submission())
+            assert asyncio.get_running_loop().time() - started < 5
+            server.start()
+            await spool.submit(make_submission(2))
+            with server.client() as client:
+                assert client.zrange(keys.SIGN, 0, -1) == [make_submission(2).queue_id.encode()]
+        finally:
+            await spool.close()
+
+
+async def test_submit_with_full_redis_is_refused_and_the_rest_goes_on() -> None:
+    """Out of memory is 452 for new mail, while claims and records still work."""
+    with running_server() as server:
+        address = RedisAddress(url=server.url)
+        spool = await connect_spool(address)
+        try:
+            await spool.submit(make_submission(1))
+            with server.client() as client:
+                client.config_set("maxmemory", 1)
+                with pytest.raises(Refused) as refused:
+                    await spool.submit(make_submission(2))
+                assert refused.value.reply.code == 452
+                assert sign_all(SignQueue(address, LEASE_S)) == [make_submission(1).queue_id]
+        finally:
+            await spool.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")]
+)
+def test_unsafe_redis_is_refused_with_one_line(name: str, value: str) -> None:
+    """A server that may lose or delete mail is refused, unless that is asked for."""
+    with running_server() as server:
+        with server.client() as client:
+            client.config_set(name, value)
+        address = RedisAddress(url=server.url)
+        with pytest.raises(ConfigError) as refused:
+            check_server(address, allow_unsafe=False)
+        assert [line.split(":")[1].strip() for line in refused.value.problems] == [name]
+        check_server(address, allow_unsafe=True)
+
+
+async def test_close_in_the_midst_of_a_call_ends_at_once(address: RedisAddress) -> None:
+    """A stop must not hang when it meets a script under way, at whichever await of redis-py."""
+    for turns in range(40):
+        queue = RelayQueue(address, LEASE_S)
+        queue.start()
+        call = asyncio.create_task(queue.sweep())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        async with asyncio.timeout(5):
+            await queue.close()
+
+
+async def test_expired_lease_taken_again_by_the_same_worker_voids_its_first_claim(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """A worker that was frozen claims its own entry again: of its two deliveries only the later may send the dot."""
+    await submit(address, make_submission())
+    sign_all(SignQueue(address, LEASE_S))
+    async with relay_queue(address) as queue:
+        queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        (first,), _ = await queue.claim(DESTINATION, 1)
+        client.zadd(keys.queue(DESTINATION), {first.queue_id: 1})
+        (second,), _ = await queue.claim(DESTINATION, 1)
+        with pytest.raises(LeaseLost):
+            await queue.commit(first, [RECIPIENT], [RECIPIENT])
+        await queue.commit(second, [RECIPIENT], [RECIPIENT])
+        with pytest.raises(LeaseLost):
+            await queue.record(first, DONE)
+        assert await queue.record(second, DONE) is True
+
+
+async def test_spool_script_that_arrives_after_its_withdrawal_does_nothing(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """A partition that heals delivers the old command after the new one: the client was told 451."""
+    spool = await connect_spool(address)
+    call = spool._spool_call(make_submission(), 0)  # noqa: SLF001 - what a broken connection still had on its way
+    spool._withdraw(make_submission())  # noqa: SLF001 - what the timeout of `submit` does
+    await asyncio.gather(*spool._withdrawals)  # noqa: SLF001 - until it is done
+    await spool.close()
+    Runner(client).run([call])
+    assert not client.exists(keys.SIGN)
+    assert client.ttl(keys.message(make_submission().queue_id)) > 0
+
+
+async def test_spool_above_its_share_of_memory_refuses_new_mail_and_takes_it_again_later() -> None:
+    """Above 70 % of maxmemory new mail is refused while there is still room to record deliveries."""
+    with running_server() as server, server.client() as client:
+        address = RedisAddress(url=server.url)
+        spool = await connect_spool(address)
+        try:
+            used = int(client.info("memory")["used_memory"])
+            client.config_set("maxmemory", int(used / 0.8))
+            await wait_until_async(lambda: not spool.has_room, "the spool is full")
+            with pytest.raises(Refused) as refused:
+                await spool.submit(make_submission())
+            assert str(refused.value.reply).startswith("452 4.3.1 ")
+            assert not client.exists(keys.SIGN)
+            client.config_set("maxmemory", used * 10)
+            await wait_until_async(lambda: spool.has_room, "the spool has room")
+            await spool.submit(make_submission())
+        finally:
+            await spool.close()
+
+
+async def test_close_of_a_spool_in_the_midst_of_its_watch_ends_at_once(address: RedisAddress) -> None:
+    """Ingress must end within its time, whatever the watch of the memory is waiting for."""
+    for turns in range(40):
+        spool = await connect_spool(address)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await spool.close()
+
+
+async def test_spool_repeated_after_the_message_is_done_makes_no_new_one(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """An answer was lost, the message was signed and delivered meanwhile, and then the command comes again."""
+    submission = make_submission(content=CONTENT + b"x" * CHUNK_BYTES)
+    spool = await connect_spool(address)
+    try:
+        await spool.submit(submission)
+        sign_all(SignQueue(address, LEASE_S))
+        async with relay_queue(address) as queue:
+            (entry,), _ = await queue.claim(DESTINATION, 1)
+            assert await queue.record(entry, DONE) is True
+        assert Runner(client).run([spool._spool_call(submission, 2)]) == [0]  # noqa: SLF001 - what the batch repeats
+        assert not client.exists(keys.SIGN)
+    finally:
+        await spool.close()
+
+
+async def test_message_that_cannot_be_taken_back_is_named(
+    address: RedisAddress, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client heard 451 and a worker has the message already: the possible double is in the log."""
+    spool = await connect_spool(address)
+    try:
+        await spool.submit(make_submission())
+        SignQueue(address, LEASE_S).claim()
+        spool._withdraw(make_submission())  # noqa: SLF001 - what the timeout of `submit` does
+        await wait_until_async(lambda: not spool._withdrawals, "the withdrawal is answered")  # noqa: SLF001 - same
+    finally:
+        await spool.close()
+    assert [record.getMessage() for record in caplog.records] == ["recipient.uncertain"]
