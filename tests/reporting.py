@@ -93,7 +93,9 @@ class House:
 
     def sign(self) -> None:
         """Sign what is due."""
-        SignService(SignQueue(self.address, LEASE_S), self.signer, SEAL_KEY, lambda: datetime.now(UTC)).serve()
+        SignService(
+            SignQueue(self.address, LEASE_S), self.signer, SEAL_KEY, lambda: datetime.now(UTC), float("inf")
+        ).serve()
 
     async def deliver(self, destination: Domain, fates: Mapping[str, Outcome], *, notice_after_s: float = 9e9) -> None:
         """Make one attempt at what waits for a destination, by local part."""

@@ -179,7 +179,7 @@ class Relay(Section):
     """Most connections of one relay process to one MX host."""
     messages_per_connection: int = Field(default=100, ge=1, le=100_000)
     """Most messages on one connection."""
-    destinations: int = Field(default=300, ge=1, le=10_000)
+    destinations: int = Field(default=1000, ge=1, le=10_000)
     """Most destinations that one relay process works on at once."""
     timeout_scale: float = Field(default=1.0, gt=0, le=10)
     """Factor on the SMTP timeouts of RFC 5321 section 4.5.3.2; below 1 for tests only."""

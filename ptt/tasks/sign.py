@@ -9,7 +9,7 @@ from celery import Celery
 
 from ptt import maillog
 from ptt.core.address import Address, Domain
-from ptt.core.envelope import parse_envelope
+from ptt.core.envelope import parse_envelope, parse_time_ms
 from ptt.core.errors import MalformedInput, NoUsableKey, PttError
 from ptt.core.seal import is_sealed
 from ptt.core.wakeup import SIGN_TASK
@@ -36,8 +36,16 @@ class Signer(Protocol):
 class SignService:
     """Signs what is due; one in each process of the pool."""
 
-    def __init__(self, queue: SignQueue, signer: Signer, seal_key: bytes, now: Callable[[], datetime]) -> None:
-        """Work on this queue with these keys."""
+    def __init__(
+        self,
+        queue: SignQueue,
+        signer: Signer,
+        seal_key: bytes,
+        now: Callable[[], datetime],
+        max_age_s: float,
+    ) -> None:
+        """Work on this queue with these keys; a message that waits for a key longer than ``max_age_s`` is parked."""
+        self._max_age_s = max_age_s
         self._queue = queue
         self._signer = signer
         self._seal_key = seal_key
@@ -76,8 +84,7 @@ class SignService:
             self._queue.park(entry.queue_id, str(error))
             maillog.emit("recipient.parked", maillog.ERROR, reason=str(error), stage="sign")
         except NoUsableKey as error:
-            self._queue.put_back(entry.queue_id, KEY_WAIT_S, str(error))
-            maillog.emit("key.missing", maillog.ERROR, reason=str(error), delay_s=KEY_WAIT_S)
+            self._wait_for_key(entry, str(error))
         except PttError:
             raise
         except Exception:  # noqa: BLE001 - one bad message must not stop the others; its claims are counted
@@ -85,6 +92,16 @@ class SignService:
         finally:
             maillog.queue_id_var.reset(token)
         return None
+
+    def _wait_for_key(self, entry: SignEntry, reason: str) -> None:
+        age_s = self._now().timestamp() - parse_time_ms(entry.queue_id) / 1000
+        if age_s < self._max_age_s:
+            self._queue.put_back(entry.queue_id, KEY_WAIT_S, reason)
+            maillog.emit("key.missing", maillog.ERROR, reason=reason, delay_s=KEY_WAIT_S)
+            return
+        # Not even the report on it could be signed: a person decides, and the rest of the queue is not filled by it.
+        self._queue.park(entry.queue_id, reason)
+        maillog.emit("recipient.parked", maillog.ERROR, reason=f"{reason} in {age_s:.0f} s", stage="sign")
 
     def _sign(self, entry: SignEntry) -> Signed:
         content = self._queue.read(entry)

@@ -40,7 +40,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
         signer = Signer(KeyRing(keys_dir), lifetime_s=int(settings.relay.max_age_s) + GRACE_S)
         lease_s = settings.queue.lease_s
         return SignRole(
-            SignService(SignQueue(address, lease_s), signer, seal_key, _now),
+            SignService(SignQueue(address, lease_s), signer, seal_key, _now, settings.relay.max_age_s),
             ReportService(
                 queue=ReportQueue(address, lease_s),
                 signer=signer,

@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def service(address: RedisAddress, tmp_path: Path) -> SignService:
     """Give the service with an active key of example.test."""
     ring = KeyRing(tmp_path)
     add_active_key(ring, Algorithm.ED25519_SHA256)
-    return SignService(SignQueue(address, 30), Signer(ring), SEAL_KEY, lambda: NOW)
+    return SignService(SignQueue(address, 30), Signer(ring), SEAL_KEY, lambda: NOW, float("inf"))
 
 
 async def test_sealed_message_is_signed_and_split_by_destination(
@@ -103,7 +104,7 @@ async def test_message_without_a_key_waits_and_is_signed_later(
 ) -> None:
     """No active key: the message waits a minute at a time, is never sent unsigned and never lost."""
     ring = KeyRing(tmp_path, clock=iter(range(0, 10_000, 10)).__next__)
-    service = SignService(SignQueue(address, 30), Signer(ring), SEAL_KEY, lambda: NOW)
+    service = SignService(SignQueue(address, 30), Signer(ring), SEAL_KEY, lambda: NOW, float("inf"))
     submission = make_submission()
     await spool(address, submission)
     service.serve()
@@ -139,3 +140,20 @@ async def test_unknown_data_version_is_parked(address: RedisAddress, valkey: Red
         client.hset(keys.message(submission.queue_id), "version", 99)
         service.serve()
         assert b"99" in (client.hget(keys.message(submission.queue_id), "parked") or b"")
+
+
+async def test_message_that_waited_for_a_key_too_long_is_parked(
+    address: RedisAddress, valkey: RedisServer, tmp_path: Path
+) -> None:
+    """Mail of a domain that never gets a key must not fill the spool for ever: a person decides."""
+    submission = make_submission()
+    made_at = datetime.fromtimestamp(1_700_000_000, UTC)
+    await spool(address, submission)
+    for age_s, parked in ((999, 0), (1000, 1)):
+        clock = repeat(made_at + timedelta(seconds=age_s))
+        service = SignService(SignQueue(address, 30), Signer(KeyRing(tmp_path)), SEAL_KEY, clock.__next__, 1000)
+        with valkey.client() as client:
+            client.zadd(keys.SIGN, {submission.queue_id: 1})
+            service.serve()
+            assert client.zcard(keys.PARKED) == parked
+            assert client.exists(keys.message(submission.queue_id))

@@ -12,6 +12,7 @@ from ptt.core.envelope import (
     format_queue_id,
     parse_envelope,
     parse_queue_id,
+    parse_time_ms,
 )
 from ptt.core.errors import MalformedInput
 from ptt.core.notify import Notify, RecipientRequest
@@ -76,6 +77,7 @@ def test_queue_ids_sort_by_time(earlier_ms: int, later_ms: int, one: int, other:
     assert len(first) == QUEUE_ID_LENGTH
     assert first < second or earlier_ms == later_ms
     assert parse_queue_id(f" {first.lower()} ") == first
+    assert parse_time_ms(first) == earlier_ms
 
 
 @pytest.mark.parametrize("text", ["", "ABC", "I" * QUEUE_ID_LENGTH, "../../../etc/passwd00", "0" * 21])
