@@ -1,4 +1,4 @@
-"""Exit codes of the command line, and which exception ends with which."""
+"""How the command line ends: plain lines on stderr and an exit code."""
 
 import sys
 from typing import IO, Any
@@ -6,22 +6,18 @@ from typing import IO, Any
 import click
 from typing_extensions import override
 
-from ptt.core.errors import ConfigError, MalformedInput, NoSuchDomain, PttError, Unavailable
-
-FAILED = 1
-USAGE = 2
-NOT_FOUND = 3
-PROBLEMS_FOUND = 4
-TEMPORARY = 75  # sysexits.h: EX_TEMPFAIL
-CONFIGURATION = 78  # sysexits.h: EX_CONFIG
-
-_CODES: tuple[tuple[type[PttError], int], ...] = (
-    (ConfigError, CONFIGURATION),
-    (Unavailable, TEMPORARY),
-    (MalformedInput, USAGE),
-    (NoSuchDomain, NOT_FOUND),
-    (PttError, FAILED),
+from ptt.core.errors import (
+    CONFIGURATION,
+    FAILED,
+    NOT_FOUND,
+    PROBLEMS_FOUND,
+    TEMPORARY,
+    USAGE,
+    PttError,
+    decide_exit_code,
 )
+
+__all__ = ["CONFIGURATION", "FAILED", "NOT_FOUND", "PROBLEMS_FOUND", "TEMPORARY", "USAGE", "Exit", "as_exit"]
 
 
 class Exit(click.ClickException):
@@ -40,4 +36,4 @@ class Exit(click.ClickException):
 
 def as_exit(error: PttError) -> Exit:
     """Give the exit that an exception of ours means."""
-    return Exit(str(error), next(code for kind, code in _CODES if isinstance(error, kind)))
+    return Exit(str(error), decide_exit_code(error))

@@ -60,3 +60,25 @@ class ConfigError(PttError):
         """Keep each problem as a line of its own."""
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+# The exit codes of all programs; those above 63 are of sysexits.h.
+FAILED = 1
+USAGE = 2
+NOT_FOUND = 3
+PROBLEMS_FOUND = 4
+TEMPORARY = 75  # EX_TEMPFAIL
+CONFIGURATION = 78  # EX_CONFIG
+
+_CODES: tuple[tuple[type[PttError], int], ...] = (
+    (ConfigError, CONFIGURATION),
+    (Unavailable, TEMPORARY),
+    (MalformedInput, USAGE),
+    (NoSuchDomain, NOT_FOUND),
+    (PttError, FAILED),
+)
+
+
+def decide_exit_code(error: PttError) -> int:
+    """Give the exit code that an exception of ours means."""
+    return next(code for kind, code in _CODES if isinstance(error, kind))

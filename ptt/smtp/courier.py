@@ -94,7 +94,7 @@ class SmtpCourier(Courier):
         except Unavailable:
             attempt.settle_rest(decide_fault(Fault.SPOOL_UNAVAILABLE))
         except Exception:  # noqa: BLE001 - the top of a session: a fault of our own must not lose the message
-            maillog.emit("delivery.crashed", 40, exc_info=True, queue_id=message.queue_id)
+            maillog.emit("delivery.crashed", maillog.ERROR, exc_info=True, queue_id=message.queue_id)
             attempt.settle(attempt.in_doubt, decide_fault(Fault.UNKNOWN, phase=Phase.DOT))
             attempt.settle_rest(decide_fault(Fault.UNKNOWN))
         return attempt.list_outcomes()

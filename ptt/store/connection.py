@@ -4,7 +4,6 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 import redis.asyncio
@@ -63,14 +62,6 @@ def connect(address: RedisAddress) -> redis.Redis:
 def connect_async(address: RedisAddress) -> redis.asyncio.Redis:
     """Make a client for one event loop; it connects when it is used."""
     return redis.asyncio.Redis.from_url(address.url, **address.options())
-
-
-def database_of(url: str) -> int:
-    """Give the database number of a spool URL (1 when it names none)."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return int(parse_qs(parts.query).get("db", ["1"])[0])
-    return int(parts.path.strip("/") or 1)
 
 
 def check_server(address: RedisAddress, *, allow_unsafe: bool) -> None:

@@ -1,7 +1,6 @@
 """Builds the Celery app from the settings; a wrong setting ends the program with one line each and exit 78."""
 
 import logging
-import sys
 import warnings
 from collections.abc import Mapping
 
@@ -16,7 +15,8 @@ from ptt.tasks import relay as relay_task
 from ptt.tasks import sign as sign_task
 from ptt.tasks.app import create_app, format_broker_tls, format_broker_url
 from ptt.workers import relay, sign
-from ptt.workers.roles import EXIT_CONFIG, PttCelery, Role
+from ptt.workers.roles import PttCelery, Role
+from ptt.workers.wiring import end_with
 
 ROLES: Mapping[str, Role] = {SIGN_QUEUE: sign.ROLE, RELAY_QUEUE: relay.ROLE}
 
@@ -50,9 +50,7 @@ def _load() -> Settings:
     try:
         return load_settings()
     except ConfigError as error:
-        for line in error.problems:
-            sys.stderr.write(f"{line}\n")
-        raise SystemExit(EXIT_CONFIG) from error
+        end_with(error)
 
 
 def _configure_logging(**_: object) -> None:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing_extensions import override
 
 from ptt import maillog
+from ptt.core.errors import CONFIGURATION
 from ptt.workers import tether
 from ptt.workers.childlog import LineSplitter, format_line, label_event, parse_line
 
-EX_CONFIG = 78  # sysexits.h: the settings are wrong, so another try cannot help
 _EX_OSERR = 71  # sysexits.h: the system could not even start it
 
 FIRST_DELAY_S = 0.1
@@ -71,7 +71,7 @@ def decide_restart(ending: Ending, previous_delay_s: float) -> float | None:
     Returns:
         Seconds to wait, or None if it refuses its settings and never worked with them: then everything has to stop.
     """
-    if ending.exit_code == EX_CONFIG and not ending.had_worked:
+    if ending.exit_code == CONFIGURATION and not ending.had_worked:
         return None
     if ending.lived_s >= STABLE_AFTER_S or not previous_delay_s:
         return FIRST_DELAY_S
@@ -118,7 +118,7 @@ class Child:
         """Keep the program running until `stop`.
 
         Returns:
-            0, or EX_CONFIG as soon as the program refuses its settings.
+            0, or CONFIGURATION as soon as the program refuses its settings.
         """
         try:
             return await self._run()
@@ -151,7 +151,7 @@ class Child:
                 break
             delay_s = decide_restart(ending, previous_delay_s)
             if delay_s is None:
-                return EX_CONFIG
+                return CONFIGURATION
             await self._pause(delay_s)
             previous_delay_s = delay_s
         return 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ptt import maillog
 from ptt.core.address import Domain
-from ptt.core.errors import ConfigError, Unavailable
+from ptt.core.errors import ConfigError, PttError, decide_exit_code
 from ptt.ingress.acceptance import Acceptor
 from ptt.ingress.answers import Policy
 from ptt.ingress.budget import Budget
@@ -26,9 +26,6 @@ from ptt.settings import Listen, Settings, load_settings
 from ptt.store.spool import connect_spool
 from ptt.store.users import GitUsers
 from ptt.workers.wiring import read_seal_key, redis_address
-
-EXIT_TEMPORARY = 75
-EXIT_CONFIG = 78
 
 HELD_MESSAGES = 16
 """Messages of the largest size whose content one process holds in memory at once; one more hears 452."""
@@ -130,12 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = settings.model_copy(update={"redis": redis})
         maillog.configure(settings.log.level)
         asyncio.run(_serve(settings))
-    except ConfigError as error:
-        sys.stderr.writelines(f"{problem}\n" for problem in error.problems)
-        return EXIT_CONFIG
-    except Unavailable as error:
+    except PttError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_TEMPORARY
+        return decide_exit_code(error)
     return 0
 
 

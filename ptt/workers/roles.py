@@ -4,25 +4,20 @@ A worker has exactly one role: ``-Q sign,relay`` in one process would put the pr
 """
 
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 from celery import Celery
 from celery.apps.worker import Worker
 from typing_extensions import override
 
 from ptt import maillog
-from ptt.core.errors import ConfigError, PttError, Unavailable
+from ptt.core.errors import MalformedInput, PttError
 from ptt.settings import Settings
 from ptt.store.connection import RedisAddress, check_server
-from ptt.workers.wiring import redis_address
-
-EXIT_USAGE = 2
-EXIT_TEMPORARY = 75
-EXIT_CONFIG = 78
+from ptt.workers.wiring import end_with, redis_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +35,19 @@ def choose_role(queues: object, roles: Mapping[str, Role]) -> str:
     """Give the one role that the queues name.
 
     Raises:
-        ConfigError: if they name none or several.
+        MalformedInput: if they name none or several.
     """
     names = queues.split(",") if isinstance(queues, str) else [str(name) for name in (queues or ())]  # type: ignore[attr-defined]
     wanted = " or ".join(f"-Q {name}" for name in roles)
     if not names:
-        raise ConfigError(f"celery: -Q: missing: start each worker with {wanted}")
+        raise MalformedInput(f"celery: -Q: missing: start each worker with {wanted}")
     if len(names) > 1:
-        raise ConfigError(
+        raise MalformedInput(
             f"celery: -Q {','.join(names)}: one worker has one role, so that the private keys stay away from the "
             f"processes that talk to the Internet: start one with {wanted}"
         )
     if names[0] not in roles:
-        raise ConfigError(f"celery: -Q {names[0]}: no such role: {wanted}")
+        raise MalformedInput(f"celery: -Q {names[0]}: no such role: {wanted}")
     return names[0]
 
 
@@ -71,7 +66,7 @@ class RoleWorker(Worker):
             role = application.roles[name]
             role.prepare(application, settings, address)
         except PttError as error:
-            _exit(error)
+            end_with(error)
         options |= {
             "pool": role.pool,
             "pool_cls": role.pool,
@@ -106,12 +101,3 @@ class PttCelery(Celery):
     def Worker(self) -> Any:
         """Give the worker class that ``celery worker`` starts."""
         return self.subclass_with_self(RoleWorker, name="Worker", attribute="app")
-
-
-def _exit(error: PttError) -> NoReturn:
-    lines = error.problems if isinstance(error, ConfigError) else (str(error),)
-    for line in lines:
-        sys.stderr.write(f"{line}\n")
-    if isinstance(error, Unavailable):
-        raise SystemExit(EXIT_TEMPORARY) from error
-    raise SystemExit(EXIT_USAGE if lines[0].startswith("celery: ") else EXIT_CONFIG) from error

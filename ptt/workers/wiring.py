@@ -1,6 +1,9 @@
 """From Settings to the plain values that the adapters take; shared by the composition roots."""
 
-from ptt.core.errors import ConfigError, MalformedInput
+import sys
+from typing import NoReturn
+
+from ptt.core.errors import ConfigError, MalformedInput, PttError, decide_exit_code
 from ptt.core.seal import parse_seal_key
 from ptt.settings import Settings
 from ptt.store.connection import RedisAddress
@@ -54,3 +57,9 @@ def read_seal_key(settings: Settings) -> bytes:
         raise ConfigError(f"{path}: ingress.seal_key_file: {error.strerror}") from error
     except MalformedInput as error:
         raise ConfigError(f"{path}: ingress.seal_key_file: {error}") from error
+
+
+def end_with(error: PttError) -> NoReturn:
+    """End this program with the lines of an error on stderr and the exit code that it means."""
+    sys.stderr.write(f"{error}\n")
+    raise SystemExit(decide_exit_code(error)) from error

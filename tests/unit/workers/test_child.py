@@ -2,8 +2,8 @@
 
 import pytest
 
+from ptt.core.errors import CONFIGURATION
 from ptt.workers.child import (
-    EX_CONFIG,
     FIRST_DELAY_S,
     MAX_DELAY_S,
     MAX_READY_DELAY_S,
@@ -47,5 +47,5 @@ def test_decide_restart_refused_settings_end_everything_only_at_first(
     expected: float | None,
 ) -> None:
     """Exit 78 of a program that never worked is final; one that worked is tried again, for mail must go on."""
-    ending = Ending(exit_code=EX_CONFIG, lived_s=1, was_ready=False, had_worked=had_worked)
+    ending = Ending(exit_code=CONFIGURATION, lived_s=1, was_ready=False, had_worked=had_worked)
     assert decide_restart(ending, 0) == expected

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from ptt.core.errors import CONFIGURATION
 from ptt.settings import Settings
-from ptt.workers.child import EX_CONFIG, Program
+from ptt.workers.child import Program
 from ptt.workers.supervisor import Group, Supervisor, plan_groups
 from tests.servers.ports import free_port
 from tests.waiting import wait_until, wait_until_async
@@ -151,7 +152,7 @@ async def test_supervisor_child_refuses_settings_stops_all_with_78() -> None:
     """Wrong settings: one line says why, the others finish in order, and the exit code tells systemd not to retry."""
     refusing = make_program("ingress-1", REFUSING)
     async with running(group(make_program("sign")), group(refusing)) as run:
-        assert await run.exit_code == EX_CONFIG
+        assert await run.exit_code == CONFIGURATION
     assert [line["text"] for line in run.lines if line["event"] == "process.output"] == [
         "ptt.toml: ingress.hostname: missing"
     ]
