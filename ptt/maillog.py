@@ -14,6 +14,8 @@ from typing_extensions import override
 
 INFO, WARNING, ERROR = logging.INFO, logging.WARNING, logging.ERROR
 LOGGER = logging.getLogger("ptt")
+QUIET_LOGGERS = ("mail.log", "asyncio", "amqp", "kombu", "celery")
+"""Loggers of our libraries, from which only warnings are taken."""
 
 queue_id_var: contextvars.ContextVar[str] = contextvars.ContextVar("queue_id", default="")
 """The message in hand: bound at the start of a task or session, added to each line."""
@@ -45,7 +47,7 @@ def configure(level: str = "info") -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # aiosmtpd logs each line of a message at DEBUG: content must never reach the log.
-    for name in ("mail.log", "asyncio", "amqp", "kombu", "celery"):
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

@@ -1,12 +1,25 @@
 """Fixtures of all tiers: one real Valkey per test process, and the check that nothing is left behind in it."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 
+from ptt.maillog import QUIET_LOGGERS
 from ptt.store import keys
 from ptt.store.connection import RedisAddress
 from tests.servers.redis import RedisServer, running_server
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command or program that runs within a test sends the log to its own stderr at its own level, until it ends."""
+    loggers = [logging.getLogger(name) for name in ("", *QUIET_LOGGERS)]
+    levels, handlers = [logger.level for logger in loggers], loggers[0].handlers[:]
+    yield
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """``ptt key`` from end to end against a real BIND: what it prints, what it changes, and its exit codes."""
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,15 +65,6 @@ def desk(tmp_path: Path) -> Desk:
     desk = Desk(tmp_path, tmp_path / "ptt.toml")
     desk.write_config()
     return desk
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """Commands send the log of the process to their own stderr, which ends with them."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture
