@@ -11,6 +11,7 @@ from typing import NewType
 from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.errors import MalformedInput
 from ptt.core.notify import Notify, RecipientRequest
+from ptt.core.options import NO_OPTIONS, Options, describe_options, parse_options
 
 QueueId = NewType("QueueId", str)
 """20 characters of Crockford's base 32: 9 of time, 11 of chance; sorts by time."""
@@ -38,6 +39,8 @@ class Envelope:
     """ENVID in xtext, as on the wire (RFC 3461 section 4.4), empty without the parameter."""
     requests: Mapping[Address, RecipientRequest] = field(default_factory=dict)
     """What was asked for recipients; none is there for who asked nothing."""
+    options: Options = NO_OPTIONS
+    """What was asked of the way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,8 @@ def format_envelope(envelope: Envelope) -> bytes:
         fields["envid"] = envelope.envid
     if envelope.requests:
         fields["requests"] = [_format_request(recipient, request) for recipient, request in envelope.requests.items()]
+    if envelope.options != NO_OPTIONS:
+        fields["options"] = describe_options(envelope.options)
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -118,6 +123,7 @@ def parse_envelope(data: bytes) -> Envelope:
             ret=_text(fields.get("ret", "")),
             envid=_text(fields.get("envid", "")),
             requests=dict(map(_parse_request, _list(fields.get("requests", [])))),
+            options=parse_options(_mapping(fields["options"])) if "options" in fields else NO_OPTIONS,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedInput(f"not an envelope: {error!r}") from error
@@ -155,6 +161,12 @@ def _parse_request(value: object) -> tuple[Address, RecipientRequest]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text expected, got {type(value).__name__}")
+    return value
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"object expected, got {type(value).__name__}")
     return value
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ptt.core.address import Address, ReversePath
 from ptt.core.envelope import QueueId
 from ptt.core.notify import RecipientRequest
+from ptt.core.options import NO_OPTIONS, Options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +38,5 @@ class OutboundMessage:
     """ENVID likewise."""
     requests: Mapping[Address, RecipientRequest] = field(default_factory=dict)
     """NOTIFY and ORCPT likewise."""
+    options: Options = NO_OPTIONS
+    """What was asked of the way."""

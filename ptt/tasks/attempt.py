@@ -110,6 +110,7 @@ class _Progress:
             ret=envelope.ret,
             envid=envelope.envid,
             requests=envelope.requests,
+            options=envelope.options,
             read=self._read,
             commit=self._commit,
         )

@@ -1,5 +1,7 @@
 """Envelopes and queue-ids as they are written down."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,12 +18,22 @@ from ptt.core.envelope import (
 )
 from ptt.core.errors import MalformedInput
 from ptt.core.notify import Notify, RecipientRequest
+from ptt.core.options import NO_OPTIONS, ByMode, Deadline, Options, TlsDemand
+from ptt.core.seal import compute_seal, is_sealed
 
 addresses = st.builds(Address, st.text(min_size=1, max_size=20), st.just(Domain("example.test")))
 requests = st.builds(
     RecipientRequest,
     notify=st.none() | st.frozensets(st.sampled_from(Notify), min_size=1),
     original_recipient=st.text(max_size=10),
+)
+deadlines = st.builds(Deadline, at=st.integers(), mode=st.sampled_from(ByMode), is_traced=st.booleans())
+options = st.builds(
+    Options,
+    tls=st.sampled_from(TlsDemand),
+    release_at=st.integers(min_value=0),
+    deadline=st.none() | deadlines,
+    priority=st.integers(-9, 9),
 )
 envelopes = st.builds(
     Envelope,
@@ -33,6 +45,7 @@ envelopes = st.builds(
     ret=st.sampled_from(["", "FULL", "HDRS"]),
     envid=st.text(max_size=10),
     requests=st.dictionaries(addresses, requests, max_size=3),
+    options=options,
 )
 
 
@@ -46,8 +59,17 @@ def test_envelope_of_older_data_is_read_with_nothing_asked() -> None:
     """An envelope that was spooled before reports could be asked for has their defaults."""
     data = b'{"user":"a","reverse_path":null,"recipients":[["r","x.test"]],"body":"7BIT","smtputf8":false}'
     envelope = parse_envelope(data)
-    assert (envelope.ret, envelope.envid, envelope.requests) == ("", "", {})
+    assert (envelope.ret, envelope.envid, envelope.requests, envelope.options) == ("", "", {}, NO_OPTIONS)
     assert format_envelope(envelope) == data
+
+
+@given(envelopes, options)
+def test_seal_covers_every_option(envelope: Envelope, other: Options) -> None:
+    """Whoever holds Redis but not the key can change nothing that was asked of the way."""
+    key, queue_id, digest = bytes(32), format_queue_id(1, 1), bytes(32)
+    seal = compute_seal(key, queue_id, format_envelope(envelope), digest)
+    changed = format_envelope(replace(envelope, options=other))
+    assert is_sealed(key, queue_id, changed, digest, seal) == (other == envelope.options)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +80,11 @@ def test_envelope_of_older_data_is_read_with_nothing_asked() -> None:
         b"{}",
         b"null",
         b'{"user":"a","reverse_path":null,"recipients":[null],"body":"7BIT","smtputf8":false}',
+        b'{"user":"a","reverse_path":null,"recipients":[],"body":"7BIT","smtputf8":false,"options":[]}',
+        b'{"user":"a","reverse_path":null,"recipients":[],"body":"7BIT","smtputf8":false,"options":{"tls":"x"}}',
+        b'{"user":"a","reverse_path":null,"recipients":[],"body":"7BIT","smtputf8":false,"options":{"priority":10}}',
+        b'{"user":"a","reverse_path":null,"recipients":[],"body":"7BIT","smtputf8":false,"options":{"priority":true}}',
+        b'{"user":"a","reverse_path":null,"recipients":[],"body":"7BIT","smtputf8":false,"options":{"deadline":1}}',
         b'{"user":"a","reverse_path":["x"],"recipients":[],"body":"7BIT","smtputf8":false}',
         b'{"user":1,"reverse_path":null,"recipients":[],"body":"7BIT","smtputf8":false}',
         b"\xff",
