@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -10,14 +11,14 @@ from ptt import maillog
 from ptt.cli.exits import NOT_FOUND, PROBLEMS_FOUND, TEMPORARY, Exit
 from ptt.core.address import Domain, parse_domain
 from ptt.core.errors import MalformedInput
-from ptt.core.signature import Algorithm, parse_selector, split_txt
+from ptt.core.signature import parse_selector, split_txt
 from ptt.settings import Settings, load_settings
 from ptt.signing.domain_names import to_a_labels
 from ptt.signing.key_files import KeyState
+from ptt.signing.key_making import KeyKind, derive_private_key, derive_selector, generate_private_key, load_seed
 from ptt.signing.keys import KeyRing, RefusedKey, SigningKey
 from ptt.workers.publication import Publisher, make_publisher, open_ring
 
-ALGORITHMS = {"rsa2048": Algorithm.RSA_SHA256, "ed25519": Algorithm.ED25519_SHA256}
 WAITING = frozenset({KeyState.CREATED, KeyState.PUBLISHED})
 DEFAULT_WAIT_S = 60.0
 """How long `publish` waits for the last authoritative server; NOTIFY takes seconds."""
@@ -37,19 +38,31 @@ def key() -> None:
 
 @key.command()
 @click.argument("domain", callback=_parse_domain)
-@click.option("--selector", help="Name of the key; ptt and the date by default.")
-@click.option("--algorithm", type=click.Choice(list(ALGORITHMS)), default="rsa2048", show_default=True)
+@click.option("--selector", help="Name of the key; ptt, the date and a random part by default.")
+@click.option("--algorithm", type=click.Choice([kind.value for kind in KeyKind]), default="rsa2048", show_default=True)
+@click.option(
+    "--seed-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Derive the key from this secret (base64, mode 0600): the same seed, DOMAIN, selector and algorithm give the "
+    "same key again.",
+)
 @click.pass_context
-def create(ctx: click.Context, domain: Domain, selector: str | None, algorithm: str) -> None:
+def create(ctx: click.Context, domain: Domain, selector: str | None, algorithm: str, seed_file: Path | None) -> None:
     """Create a key for DOMAIN. It signs nothing until it is published.
 
     Example: ptt key create example.org --algorithm ed25519
     """
     settings = _load(ctx)
     ring = open_ring(settings)
-    name = parse_selector(selector, domain) if selector else None
+    name, kind = parse_selector(selector, domain) if selector else None, KeyKind(algorithm)
+    if seed_file is None:
+        private_key = generate_private_key(kind)
+    else:
+        seed = load_seed(seed_file)
+        name = name or derive_selector(seed, domain, kind)
+        private_key = derive_private_key(seed, domain, name, kind)
     try:
-        made = ring.create_key(domain, name, ALGORITHMS[algorithm], created_at=_now())
+        made = ring.add_key(domain, name, private_key, created_at=_now())
     except FileExistsError as error:
         raise Exit(str(error)) from error
     click.echo(f"created {ring.get_path(made)} ({made.algorithm})")

@@ -12,20 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import assert_never
+from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from ptt.core.errors import MalformedInput
-from ptt.core.signature import Algorithm
 
 PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 KEY_SUFFIX = ".pem"
 STATE_SUFFIX = ".json"
-NEW_RSA_BITS = 2048
 MIN_RSA_BITS = 2048
 """RFC 8301 section 3.2: signers SHOULD use 2048 bits at least."""
 MAX_RSA_BITS = 4096
@@ -34,6 +32,7 @@ MAX_FILE_BYTES = 65_536
 """No key and no state is longer; a wrong path must not fill the memory."""
 
 _MODE = 0o600
+_TEXTS = frozenset({"problem", "successor"})
 
 
 class KeyState(StrEnum):
@@ -43,6 +42,7 @@ class KeyState(StrEnum):
     PUBLISHED = "published"
     """The primary has the record; not every authoritative server is known to answer it."""
     ACTIVE = "active"
+    """Signs, unless `KeyStatus.problem` says why not."""
     RETIRING = "retiring"
     """Signs no more, and stays published for the mail under way."""
     RETIRED = "retired"
@@ -58,20 +58,29 @@ class KeyStatus:
     active_at: datetime | None = None
     retiring_at: datetime | None = None
     retired_at: datetime | None = None
+    suspended_at: datetime | None = None
+    problem: str | None = None
+    """Why the key does not sign although it is active: an authoritative server answers something else."""
+    successor: str | None = None
+    """Selector of the key that takes its place: a rotation is under way, or was done."""
+
+    @property
+    def is_signing(self) -> bool:
+        """Tell whether the key may sign."""
+        return self.state is KeyState.ACTIVE and self.problem is None
 
     def reach(self, state: KeyState, at: datetime) -> "KeyStatus":
-        """Give the status after the change of state."""
-        return replace(self, state=state, **{f"{state.value}_at": at})
+        """Give the status after the change of state, which also ends a suspension."""
+        changes: dict[str, Any] = {"state": state, "problem": None, "suspended_at": None, f"{state.value}_at": at}
+        return replace(self, **changes)
 
+    def suspend(self, problem: str, at: datetime) -> "KeyStatus":
+        """Give the status of a key that does not sign for now."""
+        return replace(self, problem=problem, suspended_at=self.suspended_at or at)
 
-def generate_private_key(algorithm: Algorithm) -> PrivateKey:
-    """Make a new key: RSA of 2048 bits, or Ed25519."""
-    match algorithm:
-        case Algorithm.RSA_SHA256:
-            return rsa.generate_private_key(public_exponent=65537, key_size=NEW_RSA_BITS)
-        case Algorithm.ED25519_SHA256:
-            return ed25519.Ed25519PrivateKey.generate()
-    assert_never(algorithm)
+    def resume(self) -> "KeyStatus":
+        """Give the status of a key whose problem is gone."""
+        return replace(self, problem=None, suspended_at=None)
 
 
 def load_private_key(path: Path) -> PrivateKey:
@@ -81,7 +90,7 @@ def load_private_key(path: Path) -> PrivateKey:
         MalformedInput: with the reason why the key is not used.
     """
     try:
-        pem = _read_private(path)
+        pem = read_private(path)
     except OSError as error:
         raise MalformedInput(f"cannot be read: {error.strerror}") from error
     try:
@@ -112,6 +121,12 @@ def save_private_key(path: Path, key: PrivateKey) -> None:
     _sync_folder(path.parent)
 
 
+def list_exposed(keys_dir: Path) -> list[str]:
+    """Give one line for each private key that others than its owner may use."""
+    modes = ((path, stat.S_IMODE(path.stat().st_mode)) for path in sorted(keys_dir.glob(f"*/*{KEY_SUFFIX}")))
+    return [f"{path}: {_explain_mode(mode)}" for path, mode in modes if mode & ~_MODE]
+
+
 def load_status(path: Path) -> KeyStatus:
     """Read a state file; a key without one was put there by hand and is not published.
 
@@ -127,7 +142,7 @@ def load_status(path: Path) -> KeyStatus:
     try:
         fields = dict(json.loads(text))
         state = KeyState(fields.pop("state"))
-        return KeyStatus(state=state, **{name: _parse_instant(value) for name, value in fields.items()})
+        return KeyStatus(state=state, **{name: _parse_field(name, value) for name, value in fields.items()})
     except (ValueError, TypeError, KeyError) as error:
         raise MalformedInput("its state file is damaged") from error
 
@@ -140,6 +155,16 @@ def save_status(path: Path, status: KeyStatus) -> None:
     _sync_folder(path.parent)
 
 
+def _explain_mode(mode: int) -> str:
+    return f"has mode {mode:04o}: must be 0600, so that nobody else reads it"
+
+
+def _parse_field(name: str, value: object) -> Any:  # noqa: ANN401 - the fields are of two types
+    if not isinstance(value, str):
+        raise TypeError(name)
+    return value if name in _TEXTS else _parse_instant(value)
+
+
 def _parse_instant(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
@@ -147,7 +172,13 @@ def _parse_instant(text: str) -> datetime:
     return instant
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """Read a secret from a file.
+
+    Raises:
+        MalformedInput: it is no file, or others may read it.
+        OSError: it cannot be read.
+    """
     # O_NONBLOCK: opening a pipe must not wait for its writer. What was opened is checked, not what the name means now.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -156,10 +187,29 @@ def _read_private(path: Path) -> bytes:
             raise MalformedInput("is no file")
         mode = stat.S_IMODE(status.st_mode)
         if mode & ~_MODE:
-            raise MalformedInput(f"has mode {mode:04o}: must be 0600, so that nobody else reads it")
+            raise MalformedInput(_explain_mode(mode))
         return os.read(descriptor, MAX_FILE_BYTES)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a domain, mode 0700, unless it is there."""
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            give_to_owner(descriptor, folder.parent)
+        finally:
+            os.close(descriptor)
+
+
+def give_to_owner(descriptor: int, folder: Path) -> None:
+    """Give a file that root makes to who owns its folder: else the sign role could not read its own keys any more."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _write_temporary(path: Path, content: bytes) -> Path:
@@ -167,6 +217,7 @@ def _write_temporary(path: Path, content: bytes) -> Path:
     with contextlib.suppress(FileNotFoundError):
         temporary.unlink()  # left by a crash of a process with our number
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE), "wb") as file:
+        give_to_owner(file.fileno(), path.parent)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -6,8 +6,9 @@ DNS: whoever publishes a key says so by `KeyRing.set_state`.
 
 import hashlib
 import os
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,18 +26,19 @@ from ptt.signing.key_files import (
     KeyState,
     KeyStatus,
     PrivateKey,
-    generate_private_key,
     load_private_key,
     load_status,
+    make_folder,
     save_private_key,
     save_status,
 )
+from ptt.signing.key_making import KeyKind, generate_private_key
 
 CHECK_INTERVAL_S = 1.0
 """How often a domain's folder is looked at while its keys are in use: one look costs 30 µs, a signature 250."""
 
-MAX_CREATED_A_DAY = 100
-"""How many default selectors are tried for one day."""
+SELECTOR_BYTES = 3
+"""Random octets in a selector: two hosts that make keys for one domain on one day must not meet."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _PADDING = padding.PKCS1v15()
@@ -123,58 +125,72 @@ class KeyRing:
         Raises:
             NoUsableKey: there is none.
         """
-        active = self._look(domain).active
-        if not active:
-            raise NoUsableKey(f"no active DKIM key for {domain}")
-        return active
+        folder = self._look(domain)
+        if not folder.active:
+            raise NoUsableKey("; ".join([f"no active DKIM key for {domain}", *_list_reasons(folder.keys.values())]))
+        return folder.active
 
     def list_keys(self, domain: Domain | None = None) -> tuple[SigningKey | RefusedKey, ...]:
         """Give all keys, or all of one domain, by domain and selector; also what is refused, with the reason."""
-        folders = [self._look(name, at_once=True) for name in ([domain] if domain else self._list_domains())]
+        folders = [self._look(name, at_once=True) for name in ([domain] if domain else self.list_domains())]
         return tuple(folder.keys[selector] for folder in folders for selector in sorted(folder.keys))
 
     def create_key(
         self, domain: Domain, selector: Selector | None, algorithm: Algorithm, *, created_at: datetime
     ) -> SigningKey:
-        """Make a key; it signs nothing until it is published and active.
+        """Make a random key of the usual length for its algorithm, and `add_key` it."""
+        kind = KeyKind.RSA2048 if algorithm is Algorithm.RSA_SHA256 else KeyKind.ED25519
+        return self.add_key(domain, selector, generate_private_key(kind), created_at=created_at)
+
+    def add_key(
+        self, domain: Domain, selector: Selector | None, private_key: PrivateKey, *, created_at: datetime
+    ) -> SigningKey:
+        """Keep a key; it signs nothing until it is published and active.
 
         Args:
             domain: whom it signs for.
-            selector: its name; ``ptt`` and the date, and a number if that is taken, if None.
-            algorithm: RSA of 2048 bits or Ed25519.
+            selector: its name; a new one that nobody else takes, see `make_selector`, if None.
+            private_key: RSA of 2048 bits at least, or Ed25519.
             created_at: aware.
 
         Raises:
             FileExistsError: the domain has a key with that selector.
         """
         folder = self._keys_dir / domain
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        private_key = generate_private_key(algorithm)
-        for candidate in [selector] if selector else _default_selectors(created_at):
-            try:
-                save_private_key(folder / f"{candidate}{KEY_SUFFIX}", private_key)
-            except FileExistsError:
-                continue
-            status = KeyStatus(created_at=created_at)
-            save_status(folder / f"{candidate}{STATE_SUFFIX}", status)
-            return SigningKey(domain=domain, selector=candidate, status=status, private_key=private_key)
-        raise FileExistsError(f"{folder}: there is a key {selector or created_at.date()} already")
+        make_folder(folder)
+        name = selector or make_selector(created_at)
+        try:
+            save_private_key(folder / f"{name}{KEY_SUFFIX}", private_key)
+        except FileExistsError as error:
+            raise FileExistsError(f"{folder}: there is a key {name} already") from error
+        status = KeyStatus(created_at=created_at)
+        save_status(folder / f"{name}{STATE_SUFFIX}", status)
+        return SigningKey(domain=domain, selector=name, status=status, private_key=private_key)
 
     def set_state(self, key: SigningKey, state: KeyState, *, at: datetime) -> None:
         """Record durably that a key reached a state."""
+        self.change_status(key, lambda status: status.reach(state, at))
+
+    def change_status(self, key: SigningKey, change: Callable[[KeyStatus], KeyStatus]) -> None:
+        """Replace the status of a key by one made of what is on disk now."""
         path = self.get_path(key).with_suffix(STATE_SUFFIX)
-        save_status(path, load_status(path).reach(state, at))
+        save_status(path, change(load_status(path)))
 
-    def get_path(self, key: SigningKey) -> Path:
-        """Tell where the private key is kept."""
-        return self._keys_dir / key.domain / f"{key.selector}{KEY_SUFFIX}"
-
-    def _list_domains(self) -> list[Domain]:
+    def list_domains(self) -> list[Domain]:
+        """Give all domains that have a folder, sorted."""
         try:
             names = sorted(entry.name for entry in self._keys_dir.iterdir() if entry.is_dir())
         except FileNotFoundError:
             return []
         return [Domain(name) for name in names if _is_domain(name)]
+
+    def get_folder(self, domain: Domain) -> Path:
+        """Tell where the keys of a domain are kept."""
+        return self._keys_dir / domain
+
+    def get_path(self, key: SigningKey) -> Path:
+        """Tell where the private key is kept."""
+        return self._keys_dir / key.domain / f"{key.selector}{KEY_SUFFIX}"
 
     def _look(self, domain: Domain, *, at_once: bool = False) -> _Folder:
         known, now = self._folders.get(domain), self._clock()
@@ -199,7 +215,7 @@ class KeyRing:
                 old = before.keys.get(selector) if before.stamps.get(name) == stamps[name] else None
                 keys[selector] = self._load_key(domain, selector, old)
                 _report(keys[selector], before.keys.get(selector))
-        active = [k for k in keys.values() if isinstance(k, SigningKey) and k.status.state is KeyState.ACTIVE]
+        active = [key for key in keys.values() if isinstance(key, SigningKey) and key.status.is_signing]
         active.sort(key=lambda key: (key.status.created_at or _EPOCH, key.algorithm, key.selector), reverse=True)
         return _Folder(stamps=stamps, keys=keys, active=tuple(active))
 
@@ -216,11 +232,12 @@ class KeyRing:
             return RefusedKey(domain, selector, str(error))
 
 
-def _default_selectors(created_at: datetime) -> Iterator[Selector]:
-    first = f"ptt{created_at:%Y%m%d}"
-    yield Selector(first)
-    for number in range(2, MAX_CREATED_A_DAY + 1):
-        yield Selector(f"{first}-{number}")
+def make_selector(created_at: datetime) -> Selector:
+    """Make a selector that no other host takes for a key of its own, and that nobody has asked the DNS for.
+
+    An answer "there is no such name" may stay in caches for hours (RFC 2308), so names must not be guessed early.
+    """
+    return Selector(f"ptt{created_at:%Y%m%d}-{secrets.token_hex(SELECTOR_BYTES)}")
 
 
 def _is_domain(name: str) -> bool:
@@ -244,6 +261,14 @@ def _read_stamps(folder: Path) -> _Stamps:
 
 def _make_stamp(status: os.stat_result) -> _Stamp:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode)
+
+
+def _list_reasons(keys: Iterable[SigningKey | RefusedKey]) -> Iterator[str]:
+    """Say of each key that might sign why it does not."""
+    for key in keys:
+        reason = key.reason if isinstance(key, RefusedKey) else key.status.problem
+        if reason:
+            yield f"{key.selector}: {reason}"
 
 
 def _report(key: SigningKey | RefusedKey, before: SigningKey | RefusedKey | None) -> None:

@@ -9,8 +9,11 @@ from functools import cache
 from celery import Celery, signals
 
 from ptt import maillog
+from ptt.core.errors import ConfigError
 from ptt.settings import Settings
+from ptt.signing.key_files import list_exposed
 from ptt.signing.keys import KeyRing
+from ptt.signing.memory import forbid_dumps
 from ptt.signing.signer import GRACE_S, Signer
 from ptt.store.connection import RedisAddress
 from ptt.store.report_queue import ReportQueue
@@ -29,10 +32,17 @@ def _now() -> datetime:
 
 
 def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
-    """Read what can be wrong before the pool starts, and tell the app how each process gets its service."""
+    """Read what can be wrong before the pool starts, and tell the app how each process gets its service.
+
+    Raises:
+        ConfigError: the seal key cannot be read, or a private key is not for us alone.
+    """
+    forbid_dumps()
     seal_key = read_seal_key(settings)
     keys_dir = settings.signing.keys_dir
     assert keys_dir is not None  # noqa: S101 - load_settings has checked what the role needs
+    if exposed := list_exposed(keys_dir):
+        raise ConfigError(*exposed)
 
     @cache
     def build() -> SignRole:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,10 +14,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ptt.core.address import Domain
-from ptt.core.errors import NoUsableKey
+from ptt.core.errors import NoUsableKey, Unavailable
 from ptt.core.signature import Algorithm, Selector
-from ptt.signing.key_files import KeyState, KeyStatus, load_status, save_status
-from ptt.signing.keys import CHECK_INTERVAL_S, MAX_CREATED_A_DAY, KeyRing, RefusedKey, SigningKey
+from ptt.signing.key_files import KeyState, KeyStatus, list_exposed, load_status, save_status
+from ptt.signing.key_lock import locking
+from ptt.signing.keys import CHECK_INTERVAL_S, KeyRing, RefusedKey, SigningKey
 from tests.signing_keys import DOMAIN, add_active_key
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -75,14 +77,15 @@ def test_created_key_has_mode_0600_and_a_state_beside_it(ring: KeyRing, tmp_path
     """Nobody else may read a private key; its folder is private too."""
     key = ring.create_key(DOMAIN, None, ED25519, created_at=NOW)
     path = ring.get_path(key)
-    assert path == tmp_path / "example.test" / "ptt20261123.pem"
+    assert path == tmp_path / "example.test" / f"{key.selector}.pem"
+    assert re.fullmatch(r"ptt20261123-[0-9a-f]{6}", key.selector)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert json.loads(path.with_suffix(".json").read_text()) == {
         "state": "created",
         "created_at": "2026-11-23T12:00:00+00:00",
     }
-    assert sorted(entry.name for entry in path.parent.iterdir()) == ["ptt20261123.json", "ptt20261123.pem"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [f"{key.selector}.json", path.name]
 
 
 def test_create_key_of_rsa_gives_2048_bits(ring: KeyRing) -> None:
@@ -92,10 +95,9 @@ def test_create_key_of_rsa_gives_2048_bits(ring: KeyRing) -> None:
     assert key.key_size == 2048
 
 
-def test_create_key_without_selector_takes_the_next_free_one(ring: KeyRing) -> None:
-    """Several keys a day, an RSA and an Ed25519 one for a start, get names of their own."""
-    made = [ring.create_key(DOMAIN, None, ED25519, created_at=NOW).selector for _ in range(3)]
-    assert made == ["ptt20261123", "ptt20261123-2", "ptt20261123-3"]
+def test_create_key_without_selector_takes_one_that_nobody_else_has(ring: KeyRing) -> None:
+    """Two hosts with folders of their own make keys of one domain on one day: their records must not meet."""
+    assert len({ring.create_key(DOMAIN, None, ED25519, created_at=NOW).selector for _ in range(10)}) == 10
 
 
 def test_create_key_with_a_taken_selector_leaves_the_old_key(ring: KeyRing) -> None:
@@ -104,16 +106,6 @@ def test_create_key_with_a_taken_selector_leaves_the_old_key(ring: KeyRing) -> N
     with pytest.raises(FileExistsError, match="s1"):
         ring.create_key(DOMAIN, S1, ED25519, created_at=NOW)
     assert (ring.get_path(add_active_key(ring, ED25519)).parent / "s1.pem").read_bytes() == before
-
-
-def test_create_key_when_all_selectors_of_the_day_are_taken_says_so(ring: KeyRing, tmp_path: Path) -> None:
-    """The search for a free name ends."""
-    folder = tmp_path / DOMAIN
-    folder.mkdir()
-    for number in range(1, MAX_CREATED_A_DAY + 1):
-        (folder / ("ptt20261123.pem" if number == 1 else f"ptt20261123-{number}.pem")).touch()
-    with pytest.raises(FileExistsError, match="2026-11-23"):
-        ring.create_key(DOMAIN, None, ED25519, created_at=NOW)
 
 
 @pytest.mark.parametrize("state", [state for state in KeyState if state is not KeyState.ACTIVE])
@@ -305,3 +297,51 @@ def test_save_status_over_a_left_temporary_file_succeeds(tmp_path: Path) -> None
     save_status(path, load_status(path).reach(KeyState.PUBLISHED, NOW))
     assert load_status(path) == KeyStatus(state=KeyState.PUBLISHED, created_at=NOW, published_at=NOW)
     assert [entry.name for entry in tmp_path.iterdir()] == ["s1.json"]
+
+
+def test_list_exposed_names_each_key_that_others_may_use(ring: KeyRing, tmp_path: Path) -> None:
+    """The sign role does not start with a key that is not its own alone."""
+    good, bad = (add_active_key(ring, ED25519, selector=name) for name in ("good", "bad"))
+    assert list_exposed(tmp_path) == []
+    ring.get_path(bad).chmod(0o604)
+    assert list_exposed(tmp_path) == [
+        f"{ring.get_path(bad)}: has mode 0604: must be 0600, so that nobody else reads it"
+    ]
+    assert good.selector == "good"
+
+
+def test_suspended_key_signs_nothing_and_says_why(ring: KeyRing, clock: Clock) -> None:
+    """It stays active on disk; the other key of the domain goes on, and without one the reason is told."""
+    bad, good = (add_active_key(ring, ED25519, selector=name) for name in ("bad", "good"))
+    ring.change_status(bad, lambda status: status.suspend("ns1 answers another record", NOW))
+    assert selectors(ring) == ["good"]
+    ring.set_state(good, KeyState.RETIRING, at=NOW)
+    clock.advance()
+    with pytest.raises(NoUsableKey, match="bad: ns1 answers another record"):
+        ring.get_active(DOMAIN)
+    ring.change_status(bad, KeyStatus.resume)
+    clock.advance()
+    assert selectors(ring) == ["bad"]
+
+
+def test_lock_of_a_folder_lets_one_in_at_a_time(ring: KeyRing) -> None:
+    """Two timers, or a timer and a person, must not rotate the same keys at once."""
+    folder = ring.get_path(add_active_key(ring, ED25519)).parent
+    with locking(folder), pytest.raises(Unavailable, match="another process"), locking(folder):
+        raise AssertionError("two hold the lock")
+    with locking(folder):
+        assert selectors(ring)
+
+
+def test_files_that_root_makes_belong_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    """``sudo ptt key rotate`` must not leave keys that the sign role cannot read."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away; CI runs as root")
+    os.chown(tmp_path, 12345, 12346)
+    ring = KeyRing(tmp_path)
+    key = ring.create_key(DOMAIN, S1, ED25519, created_at=NOW)
+    folder = ring.get_folder(DOMAIN)
+    with locking(folder):
+        owners = {(entry.stat().st_uid, entry.stat().st_gid) for entry in [folder, *folder.iterdir()]}
+    assert owners == {(12345, 12346)}
+    assert key.selector == S1
