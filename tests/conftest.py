@@ -53,10 +53,12 @@ def _is_forgotten(client: object, name: str) -> bool:
         return False
     if name.startswith(keys.QUEUE):
         return False
-    for prefix in (keys.MESSAGE, keys.CONTENT):
+    for prefix in (keys.MESSAGE, keys.DELIVERY, keys.CONTENT):
         if name.startswith(prefix):
             queue_id = name.removeprefix(prefix)
-            waiting = client.zscore(keys.SIGN, queue_id) is not None or client.hget(f"{keys.MESSAGE}{queue_id}", "open")
+            waiting = client.zscore(keys.SIGN, queue_id) is not None or client.hget(
+                f"{keys.DELIVERY}{queue_id}", "open"
+            )
             parked = client.hget(f"{keys.MESSAGE}{queue_id}", "parked")
             return not waiting and not parked
     return True

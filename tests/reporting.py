@@ -138,7 +138,7 @@ class House:
             entries, _ = await queue.claim(HOME, 50)
             reports = [(entry, b"".join([part async for part in queue.read(entry)])) for entry in entries]
         for entry in entries:
-            self.client.hdel(keys.message(entry.queue_id), f"o:{HOME}", f"k:{HOME}")
+            self.client.hdel(keys.delivery(entry.queue_id), f"o:{HOME}", f"k:{HOME}")
         self.make_due(keys.queue(HOME))
         return reports
 

@@ -4,25 +4,27 @@ A name holds the data version, so that two versions of ptt never misread each ot
 server: the spool (1) is the truth, the broker (0) holds wake-ups only and may be flushed at any time.
 
 Spool database:
-    ptt1:m:<queue-id>      hash: envelope, seal, content or number of chunks, signature fields, state per destination;
+    ptt2:m:<queue-id>      hash: envelope, seal, content or number of chunks, state before signing, signature fields;
                            until the last recipient has a final state; a withdrawn one leaves its name, which expires
-    ptt1:c:<queue-id>      list: content in chunks when it is large; an upload that was never spooled expires
-    ptt1:sign              sorted set: queue-id -> when to look (ms): waiting for the sign role, or leased until then
-    ptt1:q:<destination>   sorted set: queue-id -> when to look (ms): waiting for the relay role, or leased until then
-    ptt1:destinations      sorted set: destination -> when the sweep looks at it (ms)
-    ptt1:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
-    ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
+    ptt2:d:<queue-id>      hash: state per destination once it is signed, and what is to be reported; goes with the
+                           message; apart from it, so that the relay role can write here and not there
+    ptt2:c:<queue-id>      list: content in chunks when it is large; an upload that was never spooled expires
+    ptt2:sign              sorted set: queue-id -> when to look (ms): waiting for the sign role, or leased until then
+    ptt2:q:<destination>   sorted set: queue-id -> when to look (ms): waiting for the relay role, or leased until then
+    ptt2:destinations      sorted set: destination -> when the sweep looks at it (ms)
+    ptt2:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
+    ptt2:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
                            without destination when it was not signed, "report" when no report could be made
-    ptt1:done:<queue-id>   the message is done and its name stays taken; expires
-    ptt1:events            stream, capped: attempts with their outcomes, and what people did, for tracing
+    ptt2:done:<queue-id>   the message is done and its name stays taken; expires
+    ptt2:events            stream, capped: attempts with their outcomes, and what people did, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
-    ptt1:wake:sign, ptt1:wake:relay:<destination>    a wake-up is pending; expires
+    ptt2:wake:sign, ptt2:wake:relay:<destination>    a wake-up is pending; expires
 
-Fields of a message's hash, beside those that ingress writes once: `Fields` names those that change. What is to be
-reported: d:<number> are records, of which "recorded" were written and "reported" are done with; n:<destination> says
-that the sender was told of the delay; report_owner, _claims, _newest and _parked are what `Fields` names for the rest.
-"open" counts the destinations that are left, and one more while something is to be reported.
+Fields beside those that ingress writes once: `Fields` names those that change. What is to be reported: d:<number> are
+records, of which "recorded" were written and "reported" are done with; n:<destination> says that the sender was told of
+the delay; report_owner, _claims, _newest and _parked are what `Fields` names for the rest. "open" counts the
+destinations that are left, and one more while something is to be reported.
 """
 
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ from typing import Literal
 from ptt.core.address import Domain
 from ptt.core.envelope import QueueId
 
-DATA_VERSION = 1
+DATA_VERSION = 2
 PREFIX = f"ptt{DATA_VERSION}:"
 
 SIGN = f"{PREFIX}sign"
@@ -42,6 +44,7 @@ EVENTS = f"{PREFIX}events"
 WAKE = f"{PREFIX}wake:"
 
 MESSAGE = f"{PREFIX}m:"
+DELIVERY = f"{PREFIX}d:"
 CONTENT = f"{PREFIX}c:"
 QUEUE = f"{PREFIX}q:"
 
@@ -65,7 +68,7 @@ MAX_EVENTS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Names of the fields of a message's hash that tell of one destination; of the time before signing if empty."""
+    """Names of the fields that tell of one destination, in the hash that `state` names."""
 
     destination: Domain | Literal[""]
 
@@ -118,6 +121,16 @@ class Fields:
 def message(queue_id: QueueId) -> str:
     """Name the hash of a message."""
     return MESSAGE + queue_id
+
+
+def delivery(queue_id: QueueId) -> str:
+    """Name the hash of a message's delivery."""
+    return DELIVERY + queue_id
+
+
+def state(queue_id: QueueId, destination: Domain | Literal[""]) -> str:
+    """Name the hash with the fields of one destination; of the time before signing if it is empty."""
+    return delivery(queue_id) if destination else message(queue_id)
 
 
 def content(queue_id: QueueId) -> str:

@@ -73,7 +73,7 @@ class QueueControl:
         """
         names = keys.Fields(stage)
         fields = (names.owner, names.reason, names.held, names.wanted)
-        places = (keys.message(queue_id), keys.queue(stage), keys.PARKED, keys.EVENTS)
+        places = (keys.state(queue_id, stage), keys.queue(stage), keys.PARKED, keys.EVENTS)
         arguments = (queue_id, stage, *fields, reason, self._by, keys.MAX_EVENTS)
         return self._run(Call(SCRIPTS["hold"], places, arguments))
 
@@ -81,7 +81,7 @@ class QueueControl:
         """Make a message due now that is held or parked at one destination."""
         names = keys.Fields(stage)
         fields = (names.reason, names.held, names.wanted, names.claims)
-        places = (keys.message(queue_id), keys.queue(stage), keys.PARKED, keys.EVENTS, keys.DESTINATIONS)
+        places = (keys.state(queue_id, stage), keys.queue(stage), keys.PARKED, keys.EVENTS, keys.DESTINATIONS)
         arguments = (queue_id, stage, *fields, self._by, keys.MAX_EVENTS, *self._wakeup(stage))
         return self._run(Call(SCRIPTS["release"], places, arguments))
 
@@ -99,12 +99,11 @@ class QueueControl:
         """Record who is left of a message at one destination as failed."""
         queue_id, stage = entry.queue_id, entry.stage
         places = (
-            keys.message(queue_id),
+            keys.state(queue_id, stage),
             keys.queue(stage),
             keys.PARKED,
             keys.EVENTS,
             keys.DESTINATIONS,
-            keys.content(queue_id),
             keys.REPORTS,
         )
         records = _record_given_up(entry)
@@ -128,7 +127,7 @@ class QueueControl:
 
     def _retry_call(self, queue_id: QueueId, stage: Stage, by: str) -> Call:
         names = keys.Fields(stage)
-        places = (keys.message(queue_id), keys.queue(stage), keys.EVENTS, keys.DESTINATIONS)
+        places = (keys.state(queue_id, stage), keys.queue(stage), keys.EVENTS, keys.DESTINATIONS)
         arguments = (queue_id, stage, names.owner, names.reason, by, keys.MAX_EVENTS, *self._wakeup(stage))
         return Call(SCRIPTS["retry"], places, arguments)
 

@@ -67,11 +67,15 @@ class QueueEntry:
     """What was asked of reports on recipients."""
 
 
+MESSAGE_FIELDS = ("envelope", "size", "accepted")
+"""What `parse_entry` reads of the message, in its order."""
+
+
 def list_fields(stage: Stage) -> tuple[str, ...]:
-    """Name the fields that `parse_entry` reads, in its order."""
+    """Name the fields that `parse_entry` reads of the state, in its order."""
     names = Fields(stage)
     state = (names.owner, names.reason, names.held, names.wanted, names.newest)
-    return ("envelope", "size", "accepted", names.recipients, names.attempts, *state)
+    return (names.recipients, names.attempts, *state)
 
 
 def parse_entry(place: Place, values: Sequence[bytes | None], now_ms: int) -> QueueEntry | None:
@@ -79,7 +83,7 @@ def parse_entry(place: Place, values: Sequence[bytes | None], now_ms: int) -> Qu
 
     Args:
         place: where it was found.
-        values: what `list_fields` names.
+        values: what `MESSAGE_FIELDS` and `list_fields` name.
         now_ms: the time by the clock of Redis.
 
     Returns:

@@ -14,13 +14,12 @@ from ptt.core.envelope import Envelope, QueueId, parse_envelope
 from ptt.core.errors import MalformedInput
 from ptt.store import keys
 from ptt.store.connection import RedisAddress, connect
-from ptt.store.queue_entries import Place, QueueEntry, Stage, State, list_fields, parse_entry
+from ptt.store.queue_entries import MESSAGE_FIELDS, Place, QueueEntry, Stage, State, list_fields, parse_entry
 from ptt.store.scripts import translating
 
 PAGE = 500
 """Entries asked for at once: Redis serves the mail between two pages."""
 Item = TypeVar("Item")
-_MESSAGE_FIELDS = ("envelope", "size", "accepted", "signature")
 _SET_ASIDE = frozenset({State.HELD, State.PARKED})
 
 
@@ -127,8 +126,8 @@ class QueueView:
         """Give one message with all its entries, or None if it is not in the spool."""
         name = keys.message(queue_id)
         with translating():
-            found = cast("list[bytes | None]", self._client.hmget(name, _MESSAGE_FIELDS))
-            fields = [field.decode() for field in cast("list[bytes]", self._client.hkeys(name))]
+            found = cast("list[bytes | None]", self._client.hmget(name, (*MESSAGE_FIELDS, "signature")))
+            fields = [field.decode() for field in cast("list[bytes]", self._client.hkeys(keys.delivery(queue_id)))]
         envelope_json, size, accepted, signature = found
         if envelope_json is None:
             return None
@@ -183,10 +182,11 @@ class QueueView:
         while page := list(islice(places, PAGE)):
             with translating(), self._client.pipeline(transaction=False) as pipeline:
                 for place in page:
-                    pipeline.hmget(keys.message(place.queue_id), list_fields(place.stage))
+                    pipeline.hmget(keys.message(place.queue_id), MESSAGE_FIELDS)
+                    pipeline.hmget(keys.state(place.queue_id, place.stage), list_fields(place.stage))
                 rows = pipeline.execute()
-            for place, values in zip(page, rows, strict=True):
-                if (entry := parse_entry(place, values, now_ms)) is not None:
+            for place, message, state in zip(page, rows[::2], rows[1::2], strict=True):
+                if (entry := parse_entry(place, [*message, *state], now_ms)) is not None:
                     yield entry
 
 

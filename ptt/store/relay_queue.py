@@ -159,10 +159,9 @@ class RelayQueue:
             LeaseLost: another worker owns the entry by now: if the dot was sent, it may be sent twice.
         """
         names = (
-            keys.message(entry.queue_id),
+            keys.delivery(entry.queue_id),
             keys.queue(entry.destination),
             keys.DESTINATIONS,
-            keys.content(entry.queue_id),
             keys.EVENTS,
             keys.PARKED,
             keys.REPORTS,
@@ -198,7 +197,7 @@ class RelayQueue:
         await self._ask(sweep_call(self._broker_db))
 
     async def _check_lease(self, script: str, entry: RelayEntry, *more: bytes) -> None:
-        names = (keys.message(entry.queue_id), keys.queue(entry.destination))
+        names = (keys.delivery(entry.queue_id), keys.queue(entry.destination))
         arguments: tuple[str | bytes | int, ...] = (
             entry.queue_id,
             entry.destination,

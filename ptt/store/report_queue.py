@@ -74,10 +74,10 @@ class ReportQueue:
         """
         queue_id, submission, destination = entry.message.queue_id, report.submission, report.recipient.domain
         names = (
-            keys.message(queue_id),
+            keys.delivery(queue_id),
             keys.REPORTS,
-            keys.content(queue_id),
             keys.message(submission.queue_id),
+            keys.delivery(submission.queue_id),
             keys.queue(destination),
             keys.DESTINATIONS,
         )
@@ -106,11 +106,11 @@ class ReportQueue:
         queue_id = entry.message.queue_id
         fields = (f"{_FIELDS}owner", f"{_FIELDS}claims", f"{_FIELDS}newest")
         arguments = (queue_id, self._token, int(delay_s * 1000), reason, *fields)
-        self._runner.run([Call(SCRIPTS["put_back"], (keys.message(queue_id), keys.REPORTS), arguments)])
+        self._runner.run([Call(SCRIPTS["put_back"], (keys.delivery(queue_id), keys.REPORTS), arguments)])
 
     def park(self, entry: ReportEntry, reason: str) -> None:
         """Park a message that must never be reported on; its delivery goes on."""
         queue_id = entry.message.queue_id
-        names = (keys.message(queue_id), keys.REPORTS, keys.PARKED, keys.EVENTS)
+        names = (keys.delivery(queue_id), keys.REPORTS, keys.PARKED, keys.EVENTS)
         arguments = (queue_id, self._token, reason, keys.MAX_EVENTS, _FIELDS, "report", "dsn.parked")
         self._runner.run([Call(SCRIPTS["park_unsigned"], names, arguments)])

@@ -18,6 +18,14 @@ from ptt.store import keys
 FULL = Reply(452, "4.3.1", "Insufficient system storage, try again later")
 
 
+_PLACES = {
+    b"@PREFIX@": keys.PREFIX.encode(),
+    b"@DATA_VERSION@": b"%d" % keys.DATA_VERSION,
+    b"@DONE_TTL_MS@": b"%d" % keys.DONE_TTL_MS,
+}
+"""What stands in the Lua files for values that are named in Python."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """One Lua file with the prelude in front."""
@@ -48,14 +56,15 @@ class Call:
 def load_scripts() -> Mapping[str, Script]:
     """Read all Lua files of this package."""
     folder = resources.files(__package__).joinpath("lua")
-    prelude = folder.joinpath("prelude.lua").read_bytes().replace(b"@PREFIX@", keys.PREFIX.encode())
-    prelude = prelude.replace(b"@DONE_TTL_MS@", b"%d" % keys.DONE_TTL_MS)
+    prelude = folder.joinpath("prelude.lua").read_bytes()
     scripts = {}
     for entry in folder.iterdir():
         name = entry.name.removesuffix(".lua")
         if entry.name.endswith(".lua") and name != "prelude":
             shebang, _, body = entry.read_bytes().partition(b"\n")
             text = shebang + b"\n" + prelude + body
+            for place, value in _PLACES.items():
+                text = text.replace(place, value)
             scripts[name] = Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
     return scripts
 

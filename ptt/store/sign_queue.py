@@ -103,7 +103,7 @@ class SignQueue:
         ]
         return Call(
             SCRIPTS["signed"],
-            (keys.message(signed.queue_id), keys.SIGN, keys.DESTINATIONS),
+            (keys.message(signed.queue_id), keys.delivery(signed.queue_id), keys.SIGN, keys.DESTINATIONS),
             (
                 signed.queue_id,
                 self._token,

@@ -52,7 +52,7 @@ def listening(client: redis.Redis) -> Iterator[list[tuple[str, bool]]]:
     class Listener(logging.Handler):
         @override
         def emit(self, record: logging.LogRecord) -> None:
-            is_marked = bool(client.hexists(keys.message(QUEUE_ID), f"x:{DESTINATION}"))
+            is_marked = bool(client.hexists(keys.delivery(QUEUE_ID), f"x:{DESTINATION}"))
             heard.append((record.getMessage(), is_marked))
 
     listener = Listener()
@@ -89,6 +89,6 @@ async def test_uncertain_delivery_is_told_before_its_mark_is_taken_away(
         with valkey.client() as client, listening(client) as heard:
             await attempt(queue, SilentCourier(), POLICY, entry)
             assert heard == [("recipient.uncertain", True)]
-            assert not client.hexists(keys.message(QUEUE_ID), f"x:{DESTINATION}")
+            assert not client.hexists(keys.delivery(QUEUE_ID), f"x:{DESTINATION}")
     finally:
         await queue.close()

@@ -123,7 +123,7 @@ async def test_parked_message_is_released_with_a_clean_record(
         assert states(ptt) == {ONE: "parked"}
         ptt("queue", "release", queue_id)
         await claim(queue, ONE)
-        assert client.hget(keys.message(queue_id), f"k:{ONE}") == b"1"
+        assert client.hget(keys.delivery(queue_id), f"k:{ONE}") == b"1"
 
 
 async def test_retry_of_a_destination_and_of_all(address: RedisAddress, client: redis.Redis, ptt: Run) -> None:

@@ -150,7 +150,7 @@ async def test_control_characters_do_not_reach_the_terminal(
 ) -> None:
     """Whoever could write into the spool must not own the operator's terminal."""
     queue_id = await enqueue(address, 1, ANN)
-    client.hset(keys.message(queue_id), f"l:{ONE}", "\x1b]0;owned\x07\u202e")
+    client.hset(keys.delivery(queue_id), f"l:{ONE}", "\x1b]0;owned\x07\u202e")
     for arguments in (["list"], ["show", queue_id]):
         assert "?]0;owned??" in ptt("queue", *arguments).stdout
 
@@ -161,11 +161,11 @@ def test_twenty_thousand_entries_are_listed_in_bounded_memory(address: RedisAddr
         b'{"user":"a","reverse_path":["a","b.test"],"recipients":[["c","one.test"]],"body":"7BIT","smtputf8":false}'
     )
     ids = [format_queue_id(1_700_000_000_000 + number, number) for number in range(20_000)]
-    fields: dict[Any, Any] = {"envelope": envelope, "size": 1, "accepted": 1, "open": 1, "signature": b""}
-    fields[f"r:{ONE}"] = b'["c"]'
+    fields: dict[Any, Any] = {"envelope": envelope, "size": 1, "accepted": 1, "signature": b""}
     with client.pipeline(transaction=False) as pipeline:
         for queue_id in ids:
             pipeline.hset(keys.message(queue_id), mapping=fields)
+            pipeline.hset(keys.delivery(queue_id), mapping={"open": 1, f"r:{ONE}": b'["c"]'})
         pipeline.zadd(keys.queue(ONE), dict.fromkeys(ids, 9e12))
         pipeline.zadd(keys.DESTINATIONS, {ONE: 9e12})
         pipeline.execute()

@@ -108,7 +108,7 @@ def history_of(client: redis.Redis) -> list[str]:
 
 def left_of(client: redis.Redis, queue_id: QueueId) -> list[str]:
     """Give the local parts that are left of a message."""
-    found: list[str] = json.loads(client.hget(keys.message(queue_id), f"r:{DESTINATION}") or b"[]")
+    found: list[str] = json.loads(client.hget(keys.delivery(queue_id), f"r:{DESTINATION}") or b"[]")
     return found
 
 
@@ -161,7 +161,7 @@ async def test_message_in_doubt_after_a_crash_is_held_without_sending(
     """With hold, what a dead worker left in doubt is not sent again by anyone."""
     queue_id = await enqueue(address, ANN)
     with valkey.client() as client:
-        client.hset(keys.message(queue_id), f"x:{DESTINATION}", '["ann"]')
+        client.hset(keys.delivery(queue_id), f"x:{DESTINATION}", '["ann"]')
         courier = ScriptedCourier({ANN: OK})
         async with serving(address, courier, holds=True) as service:
             await service.serve(DESTINATION)
@@ -175,7 +175,7 @@ async def test_lost_lease_sends_no_dot_and_records_nothing(address: RedisAddress
     with valkey.client() as client:
 
         def take_over(message: OutboundMessage) -> None:
-            client.hset(keys.message(message.queue_id), f"o:{DESTINATION}", "another")
+            client.hset(keys.delivery(message.queue_id), f"o:{DESTINATION}", "another")
 
         async with serving(address, ScriptedCourier({ANN: OK}, take_over)) as service:
             await service.serve(DESTINATION)
@@ -192,7 +192,7 @@ async def test_stop_gives_back_what_has_not_reached_its_dot(address: RedisAddres
             task = asyncio.create_task(service.serve(DESTINATION))
             await wait_until_async(lambda: courier.seen, "the delivery has begun")
         await task
-        assert client.hget(keys.message(queue_id), f"o:{DESTINATION}") is None
+        assert client.hget(keys.delivery(queue_id), f"o:{DESTINATION}") is None
         async with serving(address, ScriptedCourier({ANN: OK})) as service:
             await service.serve(DESTINATION)
         assert not client.exists(keys.message(queue_id))

@@ -61,7 +61,7 @@ async def test_failure_makes_one_signed_report_and_forgets_the_message(house: Ho
     """The report is queued to the reverse-path with its signature, and nothing is left of the message."""
     queue_id = await house.accept(make_submission())
     await house.deliver(FIRST, {"rita": REFUSED})
-    assert house.client.hget(keys.message(queue_id), "open") == b"1"
+    assert house.client.hget(keys.delivery(queue_id), "open") == b"1"
     house.report()
     ((entry, content),) = await house.list_reports()
     envelope = parse_envelope(entry.envelope_json)
@@ -161,7 +161,7 @@ async def test_delay_is_told_once_and_the_failure_after_it_too(house: House) -> 
         house.report()
     ((_, content),) = await house.list_reports()
     assert actions_of(content) == ["rfc822; rita@destination.test delayed"]
-    assert house.client.hget(keys.message(queue_id), "open") == b"1"
+    assert house.client.hget(keys.delivery(queue_id), "open") == b"1"
     await house.deliver(FIRST, {"rita": REFUSED}, notice_after_s=0)
     house.report()
     told = [actions_of(content)[0].split()[-1] for _, content in await house.list_reports()]
@@ -197,7 +197,7 @@ async def test_two_processes_with_the_same_report_queue_it_once(house: House) ->
     service = house.reporting(frozen)
     service._report(entry)  # noqa: SLF001 - from where it was frozen
     assert [one.queue_id for one, _ in await house.list_reports()] == [queued.queue_id]
-    assert house.client.hget(keys.message(entry.message.queue_id), "open") == b"1"
+    assert house.client.hget(keys.delivery(entry.message.queue_id), "open") == b"1"
 
 
 async def test_outcome_recorded_while_a_report_is_made_gets_the_next_one(house: House) -> None:
@@ -252,15 +252,15 @@ async def test_report_on_a_message_without_its_seal_is_parked(house: House) -> N
     house.report()
     assert await house.list_reports() == []
     assert house.client.zrange(keys.PARKED, 0, -1) == [f"{queue_id} report".encode()]
-    assert house.client.hget(keys.message(queue_id), "report_parked") == b"content does not match its digest"
+    assert house.client.hget(keys.delivery(queue_id), "report_parked") == b"content does not match its digest"
 
 
 async def test_outcome_of_a_stranger_is_not_reported(house: House) -> None:
     """The threat: a relay reports on recipients that the sealed envelope does not name."""
     queue_id = await house.accept(make_submission())
     await house.deliver(FIRST, {"rita": REFUSED})
-    record = cast("bytes", house.client.hget(keys.message(queue_id), "d:1"))
-    house.client.hset(keys.message(queue_id), "d:1", record.replace(b'"rita"', b'"mallory"'))
+    record = cast("bytes", house.client.hget(keys.delivery(queue_id), "d:1"))
+    house.client.hset(keys.delivery(queue_id), "d:1", record.replace(b'"rita"', b'"mallory"'))
     house.report()
     assert await house.list_reports() == []
     assert house.client.zcard(keys.PARKED) == 1
@@ -278,7 +278,7 @@ async def test_report_that_kills_its_workers_is_parked_and_the_mail_goes_on(hous
     assert queue.claim() == ([], [queue_id])
     await house.deliver(SECOND, {"bob": REFUSED})
     assert not house.client.exists(keys.REPORTS)
-    assert house.client.hget(keys.message(queue_id), "recorded") == b"2"
+    assert house.client.hget(keys.delivery(queue_id), "recorded") == b"2"
 
 
 @pytest.mark.parametrize("is_signed", [True, False])

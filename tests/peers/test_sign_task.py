@@ -65,9 +65,10 @@ async def test_sealed_message_is_signed_and_split_by_destination(
     service.serve()
     with valkey.client() as client, valkey.client(0) as broker:
         fields = client.hgetall(keys.message(submission.queue_id))
+        delivery = client.hgetall(keys.delivery(submission.queue_id))
         assert fields[b"signature"].startswith(b"DKIM-Signature: ")
-        assert parse_recipients(fields[b"r:one.test"], ONE) == (RECIPIENTS[0], RECIPIENTS[2])
-        assert parse_recipients(fields[b"r:two.test"], TWO) == (RECIPIENTS[1],)
+        assert parse_recipients(delivery[b"r:one.test"], ONE) == (RECIPIENTS[0], RECIPIENTS[2])
+        assert parse_recipients(delivery[b"r:two.test"], TWO) == (RECIPIENTS[1],)
         assert client.zcard(keys.SIGN) == 0
         assert broker.llen("relay") == 2
 

@@ -128,7 +128,7 @@ async def test_record_with_lost_lease_changes_nothing(address: RedisAddress, cli
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as slow, relay_queue(address) as quick:
         (entry,), _ = await slow.claim(DESTINATION, 1)
-        client.hset(keys.message(entry.queue_id), f"o:{DESTINATION}", "another worker")
+        client.hset(keys.delivery(entry.queue_id), f"o:{DESTINATION}", "another worker")
         with pytest.raises(LeaseLost):
             await slow.commit(entry, [RECIPIENT], [RECIPIENT])
         with pytest.raises(LeaseLost):
@@ -178,7 +178,7 @@ async def test_message_that_kills_its_workers_is_parked(address: RedisAddress, c
             assert len((await queue.claim(DESTINATION, 1))[0]) == 1
             client.zadd(keys.queue(DESTINATION), {name: 1})
         assert await queue.claim(DESTINATION, 1) == ([], [name])
-    assert client.hget(keys.message(name), f"p:{DESTINATION}") is not None
+    assert client.hget(keys.delivery(name), f"p:{DESTINATION}") is not None
     assert client.zrange(keys.PARKED, 0, -1) == [f"{name} {DESTINATION}".encode()]
 
 

@@ -7,9 +7,9 @@
 local destination = ARGV[1]
 local claimed, parked, bytes = {}, {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
-  local key = PREFIX .. 'm:' .. id
-  local owner, claims, size, recipients, hold = unpack(redis.call('HMGET', key, 'o:' .. destination,
-    'k:' .. destination, 'size', 'r:' .. destination, 'w:' .. destination))
+  local key = DELIVERY .. id
+  local owner, claims, recipients, hold, attempts, in_doubt = unpack(redis.call('HMGET', key, 'o:' .. destination,
+    'k:' .. destination, 'r:' .. destination, 'w:' .. destination, 'a:' .. destination, 'x:' .. destination))
   if not recipients then
     redis.call('ZREM', KEYS[1], id)
   elseif owner and ARGV[6] == '0' then
@@ -30,15 +30,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
       'queue_id', id, 'destination', destination, 'event', 'recipient.parked', 'reason', 'each worker that claimed it died')
     parked[#parked + 1] = id
   else
+    local size = redis.call('HGET', MESSAGE .. id, 'size')
     if #claimed > 0 and bytes + size > tonumber(ARGV[4]) then break end
     bytes = bytes + size
     redis.call('HSET', key, 'o:' .. destination, ARGV[2])
     redis.call('HINCRBY', key, 'k:' .. destination, 1)
     redis.call('ZADD', KEYS[1], now + ARGV[5], id)
-    local f = redis.call('HMGET', key, 'version', 'envelope', 'signature', 'chunks', 'content', 'accepted',
-      'a:' .. destination, 'x:' .. destination)
+    local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'signature', 'chunks', 'content', 'accepted')
     claimed[#claimed + 1] =
-      {id, f[1], f[2], f[3], f[4], f[5], size, recipients, now - f[6], tonumber(f[7] or 0), f[8] or ''}
+      {id, f[1], f[2], f[3], f[4], f[5], size, recipients, now - f[6], tonumber(attempts or 0), in_doubt or ''}
   end
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

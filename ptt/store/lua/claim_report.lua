@@ -18,9 +18,10 @@ end
 
 local claimed, parked, bytes = {}, {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
-  local key = PREFIX .. 'm:' .. id
-  local owner, claims, size, reported, recorded =
-    unpack(redis.call('HMGET', key, 'report_owner', 'report_claims', 'size', 'reported', 'recorded'))
+  local key = DELIVERY .. id
+  local owner, claims, reported, recorded =
+    unpack(redis.call('HMGET', key, 'report_owner', 'report_claims', 'reported', 'recorded'))
+  local size = redis.call('HGET', MESSAGE .. id, 'size')
   local first = (reported or 0) + 1
   if not size or tonumber(recorded or 0) < first then
     redis.call('ZREM', KEYS[1], id)
@@ -40,7 +41,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('HINCRBY', key, 'report_claims', 1)
     redis.call('ZADD', KEYS[1], now + ARGV[4], id)
     local records = read_records(key, first, tonumber(recorded), tonumber(ARGV[8]))
-    local f = redis.call('HMGET', key, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'accepted')
+    local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'accepted')
     claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], f[5], f[6], size, f[7], first, records}
   end
 end

@@ -5,7 +5,7 @@
 -- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, sha256, seal, chunks, content, size}
 local claimed, parked, bytes = {}, {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
-  local key = PREFIX .. 'm:' .. id
+  local key = MESSAGE .. id
   local owner, claims, size = unpack(redis.call('HMGET', key, 'owner', 'claims', 'size'))
   if not size then
     redis.call('ZREM', KEYS[1], id)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Give up on who is left of a message at one destination, or on all of it before it is signed, because a person says so.
 -- Whoever tells senders of failures does it here as in record.lua: the event holds the outcomes in the same form.
--- KEYS: message, queue, parked, events, destinations, content, reports
+-- KEYS: state, queue, parked, events, destinations, reports
 -- ARGV: queue-id, destination (empty: not signed yet), owner (field), recipients left as they were read, outcomes,
 --   reverse-path, who, most events, ms until the report is made, how many records, what is to be reported..., fields to
 --   delete...
@@ -14,7 +14,7 @@ redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[8], '*', 'queue_id', ARGV[1], 'd
   'event', 'recipient.failed', 'reverse_path', ARGV[6], 'outcomes', ARGV[5], 'by', ARGV[7])
 local records = {unpack(ARGV, 11, 10 + ARGV[10])}
 redis.call('HDEL', KEYS[1], ARGV[3], unpack(ARGV, 11 + #records))
-note_outcomes(KEYS[1], KEYS[7], ARGV[1], ARGV[9], records)
+note_outcomes(DELIVERY .. ARGV[1], KEYS[6], ARGV[1], ARGV[9], records)
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1] .. ' ' .. destination)
 if destination ~= '' then
@@ -24,5 +24,5 @@ elseif #records > 0 then
   redis.call('HSET', KEYS[1], 'signature', '') -- never signed any more: it only waits to be reported on
   return 'failed'
 end
-forget(ARGV[1], KEYS[1], KEYS[6])
+forget(ARGV[1])
 return 'done'

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Set a message aside at one destination, or as a whole before it is signed, because a person says so.
--- KEYS: message, queue, parked, events
+-- KEYS: state, queue, parked, events
 -- ARGV: queue-id, destination (empty: not signed yet), owner, reason, held, wanted (fields), why, who, most events
 -- Returns what came of it: held, wanted (a worker has it: when it gives it back), busy, already, gone.
 if not is_there(KEYS[1], ARGV[2]) then return 'gone' end

@@ -2,13 +2,16 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local PREFIX = '@PREFIX@'
+local MESSAGE = PREFIX .. 'm:'
+local DELIVERY = PREFIX .. 'd:'
+local CONTENT = PREFIX .. 'c:'
 local WAKE = PREFIX .. 'wake:'
 local DONE = PREFIX .. 'done:'
 
 -- Forget a message with its last recipient. Its name stays taken for a while: a command to spool it whose answer was
 -- lost may come again, and must not make it a new message.
-local function forget(id, message, content)
-  redis.call('UNLINK', message, content)
+local function forget(id)
+  redis.call('UNLINK', MESSAGE .. id, DELIVERY .. id, CONTENT .. id)
   redis.call('SET', DONE .. id, 1, 'PX', @DONE_TTL_MS@)
 end
 
@@ -26,28 +29,29 @@ local function push_wakeups(broker_db, ttl_ms, wakeups)
   end
 end
 
--- Is the message waiting at this destination; without one: is it there and not signed yet?
-local function is_there(message, destination)
-  if destination ~= '' then return redis.call('HEXISTS', message, 'r:' .. destination) == 1 end
-  return redis.call('HEXISTS', message, 'size') == 1 and redis.call('HEXISTS', message, 'signature') == 0
+-- Is the message waiting at this destination; without one: is it there and not signed yet? The state is the hash of
+-- its delivery; without destination that of the message.
+local function is_there(state, destination)
+  if destination ~= '' then return redis.call('HEXISTS', state, 'r:' .. destination) == 1 end
+  return redis.call('HEXISTS', state, 'size') == 1 and redis.call('HEXISTS', state, 'signature') == 0
 end
 
 -- Does a worker own it? One whose lease ended half a minute ago does not: longer than an owner takes to renew after
 -- Redis was away. Its token must go then, so that it can neither commit nor record if it comes back.
-local function is_owned(message, owner, queue, id)
-  if redis.call('HEXISTS', message, owner) == 0 then return false end
+local function is_owned(state, owner, queue, id)
+  if redis.call('HEXISTS', state, owner) == 0 then return false end
   return tonumber(redis.call('ZSCORE', queue, id) or 0) > now - 30000
 end
 
 -- Keep what the sender is to be told, and make it due. What waits for its report keeps the message alive like a
 -- destination: counted once, and no more while its report is parked.
-local function note_outcomes(message, reports, id, wait_ms, records)
+local function note_outcomes(delivery, reports, id, wait_ms, records)
   for _, record in ipairs(records) do
-    local number = redis.call('HINCRBY', message, 'recorded', 1)
-    redis.call('HSET', message, 'd:' .. number, string.format('%.0f ', now) .. record)
+    local number = redis.call('HINCRBY', delivery, 'recorded', 1)
+    redis.call('HSET', delivery, 'd:' .. number, string.format('%.0f ', now) .. record)
   end
-  if #records > 0 and redis.call('HEXISTS', message, 'report_parked') == 0
+  if #records > 0 and redis.call('HEXISTS', delivery, 'report_parked') == 0
     and redis.call('ZADD', reports, 'NX', now + wait_ms, id) == 1 then
-    redis.call('HINCRBY', message, 'open', 1)
+    redis.call('HINCRBY', delivery, 'open', 1)
   end
 end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Record what became of one attempt at one destination, and forget the message with its last recipient.
--- KEYS: message, queue, destinations, content, events, parked, reports
+-- KEYS: delivery, queue, destinations, events, parked, reports
 -- ARGV: queue-id, destination, token, recipients left (empty: none), delay ms, attempt counts (0/1), history, most events,
 --   why to hold what is left (empty: try again), number of the attempt, its duration ms, reverse-path, newest reason;
 --   and if there is something to report: ms until the report is made, how many of the records are delay notices, records
@@ -10,13 +10,13 @@ local owner = redis.call('HGET', KEYS[1], 'o:' .. destination)
 if owner ~= ARGV[3] then return owner and 0 or -1 end
 redis.call('HDEL', KEYS[1], 'o:' .. destination, 'k:' .. destination, 'x:' .. destination)
 if ARGV[7] ~= '' then
-  redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*', 'queue_id', ARGV[1], 'destination', destination,
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[8], '*', 'queue_id', ARGV[1], 'destination', destination,
     'event', 'attempt', 'attempt', ARGV[10], 'duration_ms', ARGV[11], 'reverse_path', ARGV[12], 'outcomes', ARGV[7])
 end
 if #ARGV > 13 then
   -- A delay is told once for each destination, however often it is tried.
   local is_told = ARGV[15] ~= '0' and redis.call('HSETNX', KEYS[1], 'n:' .. destination, 1) == 0
-  note_outcomes(KEYS[1], KEYS[7], ARGV[1], ARGV[14], {unpack(ARGV, is_told and 16 + ARGV[15] or 16)})
+  note_outcomes(KEYS[1], KEYS[6], ARGV[1], ARGV[14], {unpack(ARGV, is_told and 16 + ARGV[15] or 16)})
 end
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'r:' .. destination, ARGV[4])
@@ -28,8 +28,8 @@ if ARGV[4] ~= '' then
     redis.call('HDEL', KEYS[1], 'w:' .. destination)
     redis.call('ZREM', KEYS[2], ARGV[1])
     redis.call('HSET', KEYS[1], 'p:' .. destination, hold, 'h:' .. destination, 1)
-    redis.call('ZADD', KEYS[6], now, ARGV[1] .. ' ' .. destination)
-    redis.call('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], '*',
+    redis.call('ZADD', KEYS[5], now, ARGV[1] .. ' ' .. destination)
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[8], '*',
       'queue_id', ARGV[1], 'destination', destination, 'event', 'recipient.held', 'reason', hold)
     return 1
   end
@@ -41,5 +41,5 @@ redis.call('HDEL', KEYS[1], 'r:' .. destination, 'a:' .. destination, 'l:' .. de
 redis.call('ZREM', KEYS[2], ARGV[1])
 if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[3], destination) end
 if redis.call('HINCRBY', KEYS[1], 'open', -1) > 0 then return 1 end
-forget(ARGV[1], KEYS[1], KEYS[4])
+forget(ARGV[1])
 return 2

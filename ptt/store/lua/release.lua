@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Make what is held or parked due now, and wake its role.
--- KEYS: message, queue, parked, events, destinations
+-- KEYS: state, queue, parked, events, destinations
 -- ARGV: queue-id, destination (empty: not signed yet), reason, held, wanted, claims (fields), who, most events,
 --   broker db, wake ttl ms, flag, list, wake-up
 -- Returns what came of it: released, unwanted (a worker has it, and will not hold it), free, gone.

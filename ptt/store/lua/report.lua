@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Queue a signed report, and forget the outcomes that it tells of, and the message if nothing else is left of it.
--- KEYS: message, reports, content list, message of the report, queue of the report, destinations
+-- KEYS: delivery, reports, message of the report, its delivery, its queue, destinations
 -- ARGV: queue-id, token, number of the last record that is reported, queue-id of the report, its envelope, sha256, seal,
 --   size, content, signature fields, destination, recipients, broker db, wake ttl ms, wake-up
 -- Returns 2 when the message is done; 1 recorded; 0 another worker owns it; -1 nobody does: it was recorded before.
@@ -17,14 +17,15 @@ if tonumber(recorded) > last then
 else
   redis.call('ZREM', KEYS[2], ARGV[1])
   if redis.call('HINCRBY', KEYS[1], 'open', -1) <= 0 then
-    forget(ARGV[1], KEYS[1], KEYS[3])
+    forget(ARGV[1])
     result = 2
   end
 end
 -- The queue-id follows from the message and the outcomes: the same report is never there twice.
-if redis.call('HSETNX', KEYS[4], 'version', 1) == 1 then
-  redis.call('HSET', KEYS[4], 'envelope', ARGV[5], 'sha256', ARGV[6], 'seal', ARGV[7], 'size', ARGV[8], 'chunks', 0,
-    'content', ARGV[9], 'signature', ARGV[10], 'accepted', now, 'open', 1, 'r:' .. destination, ARGV[12])
+if redis.call('HSETNX', KEYS[3], 'version', @DATA_VERSION@) == 1 then
+  redis.call('HSET', KEYS[3], 'envelope', ARGV[5], 'sha256', ARGV[6], 'seal', ARGV[7], 'size', ARGV[8], 'chunks', 0,
+    'content', ARGV[9], 'signature', ARGV[10], 'accepted', now)
+  redis.call('HSET', KEYS[4], 'open', 1, 'r:' .. destination, ARGV[12])
   redis.call('ZADD', KEYS[5], now, id)
   redis.call('ZADD', KEYS[6], 'LT', now, destination)
   wakeups[1] = {'relay:' .. destination, 'relay', ARGV[15], destination}

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Make what waits due now, and wake its role.
--- KEYS: message, queue, events, destinations
+-- KEYS: state, queue, events, destinations
 -- ARGV: queue-id, destination (empty: not signed yet), owner, reason (fields), who (empty: no event), most events,
 --   broker db, wake ttl ms, flag, list, wake-up
 -- Returns what came of it: due, busy (a worker has it), aside (held or parked), gone.

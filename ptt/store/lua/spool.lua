@@ -5,7 +5,7 @@
 -- ARGV: queue-id, envelope, sha256, seal, size, number of chunks, content, broker db, wake ttl ms, wake-up
 -- Returns 1, or 0 when it is or was there already. Reads nothing of what it writes.
 if redis.call('EXISTS', DONE .. ARGV[1]) == 1 then return 0 end
-if redis.call('HSETNX', KEYS[1], 'version', 1) == 0 then return 0 end
+if redis.call('HSETNX', KEYS[1], 'version', @DATA_VERSION@) == 0 then return 0 end
 if tonumber(ARGV[6]) > 0 and redis.call('PERSIST', KEYS[3]) == 0 then
   redis.call('DEL', KEYS[1])
   return redis.error_reply('PTT the uploaded chunks are gone')
