@@ -1,14 +1,43 @@
 """Fixtures of all tiers: one real Valkey per test process, and the check that nothing is left behind in it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from ptt.maillog import QUIET_LOGGERS
 from ptt.store import keys
 from ptt.store.connection import RedisAddress
+from tests.conformance import FILE, Ledger, list_gaps_in_run, load_requirements
 from tests.servers.redis import RedisServer, running_server
+
+_ledger = Ledger()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Take note of how a test ended; with several workers the reports of all come together here."""
+    _ledger.note(report.nodeid, str(report.when), report.outcome)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run in which a test that a requirement names did not pass, or did not run although all were asked for."""
+    if exitstatus == pytest.ExitCode.OK and _list_gaps(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the gaps."""
+    for gap in _list_gaps(config):
+        terminalreporter.write_line(f"conformance: {gap}", red=True)
+
+
+def _list_gaps(config: pytest.Config) -> Sequence[str]:
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return []
+    is_narrowed = config.option.keyword or config.option.markexpr or config.option.maxfail
+    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not is_narrowed
+    return list(list_gaps_in_run(load_requirements(FILE.read_text()), _ledger, is_whole=is_whole))
 
 
 @pytest.fixture(autouse=True)
