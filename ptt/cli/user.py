@@ -10,14 +10,23 @@ import click
 
 from ptt.cli.exits import FAILED, NOT_FOUND, Exit
 from ptt.cli.passwords import read_new_password
+from ptt.core.credentials import make_application_password
 from ptt.core.errors import ConfigError
-from ptt.core.user import User, format_user, parse_login, replace_enabled, replace_password
+from ptt.core.user import User, parse_login
+from ptt.core.user_file import (
+    add_application_password,
+    format_user,
+    remove_application_password,
+    replace_enabled,
+    replace_password,
+)
 from ptt.settings import load_with_origins, redact_url
 from ptt.store.users_commit import commit_user, read_users
-from ptt.store.users_password import hash_password
+from ptt.store.users_password import derive_scram, hash_password
 from ptt.store.users_transfer import Access
 
 GENERATED_BYTES = 18  # 144 bits, 24 characters
+APPLICATION_BYTES = 24  # 192 bits, 32 characters
 
 _login = click.argument("login", callback=lambda _ctx, _param, value: parse_login(value))
 _output = click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -51,11 +60,12 @@ def add(
     """
     access = _find_repository(obj)
     password = _choose_password(password_stdin=password_stdin, generate=generate)
+    encoded, scram = hash_password(password), derive_scram(password)
 
     def make(text: str | None) -> str:
         if text is not None:
             raise Exit(f"user {login} exists already", FAILED)
-        return format_user(hash_password(password), addresses)
+        return format_user(encoded, addresses, scram)
 
     _commit(access, login, make, f"Add user {login}")
     if generate:
@@ -74,10 +84,51 @@ def set_password(obj: dict[str, Path | None], login: str, *, password_stdin: boo
     """
     access = _find_repository(obj)
     password = _choose_password(password_stdin=password_stdin, generate=generate)
-    encoded = hash_password(password)
-    _change(access, login, lambda text: replace_password(login, text, encoded), f"Set the password of {login}")
+    encoded, scram = hash_password(password), derive_scram(password)
+    _change(access, login, lambda text: replace_password(login, text, encoded, scram), f"Set the password of {login}")
     if generate:
         click.echo(password.decode())
+
+
+@user.command(name="add-password")
+@_login
+@click.argument("name")
+@click.pass_obj
+def add_password(obj: dict[str, Path | None], login: str, name: str) -> None:
+    """Make up a password for one program of LOGIN, and print it; it is shown once.
+
+    The program logs in as LOGIN with it, by PLAIN or LOGIN. NAME says what it is for.
+
+    Example: ptt user add-password alice printer
+    """
+    password = secrets.token_urlsafe(APPLICATION_BYTES)
+    made = make_application_password(name, password.encode())
+    _change(
+        _find_repository(obj),
+        login,
+        lambda text: add_application_password(login, text, made),
+        f"Add password {name} of {login}",
+    )
+    click.echo(password)
+
+
+@user.command(name="remove-password")
+@_login
+@click.argument("name")
+@click.pass_obj
+def remove_password(obj: dict[str, Path | None], login: str, name: str) -> None:
+    """Remove what `add-password` made; the program that has it is out at the next login.
+
+    Example: ptt user remove-password alice printer
+    """
+
+    def edit(text: str) -> str:
+        edited = remove_application_password(login, text, name)
+        if edited is None:
+            raise Exit(f"user {login} has no password {name}", NOT_FOUND)
+        return edited
+
+    _change(_find_repository(obj), login, edit, f"Remove password {name} of {login}")
 
 
 @user.command()
@@ -170,6 +221,9 @@ def _describe(found: User) -> dict[str, object]:
         "enabled": found.enabled,
         "addresses": _list_patterns(found),
         "rate_per_hour": found.rate_per_hour,
+        "scram": found.scram is not None,
+        "certificates": sorted(found.certificates),
+        "application_passwords": [password.name for password in found.application_passwords],
     }
 
 

@@ -1,18 +1,30 @@
 """A user who may submit mail: one TOML file in the users repository, and what it allows."""
 
-import json
-import re
 import tomllib
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from ptt.core.address import Address, Domain, parse_address, parse_domain
+from ptt.core.credentials import ApplicationPassword, parse_application_password, parse_certificate
 from ptt.core.errors import MalformedInput
+from ptt.core.scram import ScramVerifier, parse_verifier
 
 PASSWORD_PREFIX = "$argon2id$"  # noqa: S105 - the name of the hash, not a password
+MAX_APPLICATION_PASSWORDS = 100  # each is compared at a login with a wrong password
 MAX_LOGIN = 200  # octets; with ``.toml`` still a file name everywhere (255)
-_KEYS = {"password": str, "addresses": list, "rate_per_hour": int, "enabled": bool}
+_KEYS = {
+    "password": str,
+    "addresses": list,
+    "rate_per_hour": int,
+    "enabled": bool,
+    "scram": str,
+    "certificates": list,
+    "application_passwords": list,
+}
+_Raw = TypeVar("_Raw")
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +38,11 @@ class User:
     """The domains of the ``*@domain`` patterns: any local part is allowed there."""
     rate_per_hour: int | None = None
     enabled: bool = True
+    scram: ScramVerifier | None = None
+    """The same password in the form that SCRAM needs; without it this user cannot use SCRAM."""
+    certificates: frozenset[str] = frozenset()
+    """Client certificates that may log in without a password, as `ptt.core.credentials` names them."""
+    application_passwords: tuple[ApplicationPassword, ...] = ()
 
     def may_send_as(self, address: Address) -> bool:
         """Tell whether this user owns the address (RFC 6409 section 6.1)."""
@@ -75,56 +92,12 @@ def parse_user(login: str, text: str) -> User:
         domains=frozenset(pattern for pattern in patterns if not isinstance(pattern, Address)),
         rate_per_hour=fields.get("rate_per_hour"),
         enabled=fields.get("enabled", True),
+        scram=_name_key("scram", parse_verifier, fields["scram"]) if "scram" in fields else None,
+        certificates=frozenset(
+            _name_key("certificates", parse_certificate, text) for text in fields.get("certificates", ())
+        ),
+        application_passwords=_parse_application_passwords(fields.get("application_passwords", ())),
     )
-
-
-def format_user(password_hash: str, patterns: Sequence[str]) -> str:
-    """Write a new user's file.
-
-    Args:
-        password_hash: an Argon2id hash.
-        patterns: addresses, and ``*@domain`` for all of a domain.
-    """
-    listed = ", ".join(_format_value(pattern) for pattern in patterns)
-    return f"password = {_format_value(password_hash)}\naddresses = [{listed}]\n"
-
-
-def replace_password(login: str, text: str, password_hash: str) -> str:
-    """Put another password hash into a user's file and leave all else as it is.
-
-    Raises:
-        MalformedInput: the file is wrong, or written in a way that a person has to edit.
-    """
-    return _replace(text, "password", password_hash, replace(parse_user(login, text), password_hash=password_hash))
-
-
-def replace_enabled(login: str, text: str, *, enabled: bool) -> str:
-    """Enable or disable a user in the file and leave all else as it is.
-
-    Raises:
-        MalformedInput: the file is wrong, or written in a way that a person has to edit.
-    """
-    return _replace(text, "enabled", enabled, replace(parse_user(login, text), enabled=enabled))
-
-
-def _replace(text: str, key: str, value: object, expected: User) -> str:
-    line = f"{key} = {_format_value(value)}"
-    edited, count = re.subn(rf"^{key}[ \t]*=.*$", lambda _: line, text, count=1, flags=re.MULTILINE)
-    if not count:
-        edited = f"{text.rstrip()}\n{line}\n"
-    # A value over several lines, or a line that only looks like the key: better no change than a wrong one.
-    try:
-        is_right = parse_user(expected.login, edited) == expected
-    except MalformedInput:
-        is_right = False
-    if not is_right:
-        raise MalformedInput(f"{key}: cannot be replaced in this file; edit it by hand")
-    return edited
-
-
-def _format_value(value: object) -> str:
-    # RFC 8259 strings and booleans are TOML ones, but for DEL.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _check_keys(fields: dict[str, object]) -> None:
@@ -142,6 +115,23 @@ def _check_keys(fields: dict[str, object]) -> None:
     rate = fields.get("rate_per_hour")
     if isinstance(rate, int) and rate < 1:
         raise MalformedInput("rate_per_hour: must be at least 1")
+
+
+def _name_key(key: str, parse: Callable[[_Raw], _Parsed], value: _Raw) -> _Parsed:
+    try:
+        return parse(value)
+    except MalformedInput as error:
+        raise MalformedInput(f"{key}: {error}") from error
+
+
+def _parse_application_passwords(tables: Sequence[object]) -> tuple[ApplicationPassword, ...]:
+    key = "application_passwords"
+    if len(tables) > MAX_APPLICATION_PASSWORDS:
+        raise MalformedInput(f"{key}: more than {MAX_APPLICATION_PASSWORDS}")
+    found = tuple(_name_key(key, parse_application_password, table) for table in tables)
+    if len({one.name for one in found}) < len(found):
+        raise MalformedInput(f"{key}: two have the same name")
+    return found
 
 
 def _parse_pattern(pattern: object) -> Address | Domain:

@@ -32,8 +32,14 @@ One file a user, `users/<login>.toml`:
     addresses = ["alice@example.org", "*@alerts.example.org"]
     rate_per_hour = 500        # optional
     enabled = true             # optional
+    scram = "SCRAM-SHA-256$..."              # optional: the same password for SCRAM
+    certificates = ["sha256:..."]            # optional: client certificates that log in without a password
+    [[application_passwords]]                # optional, any number: passwords of single programs
+    name = "printer"
+    hash = "sha256:..."
 
-`ptt user add`, `set-password`, `disable` and `enable` make such commits. A commit that does not parse is refused whole.
+`ptt user add`, `set-password`, `add-password`, `disable` and so on make such commits. A commit that does not parse is
+refused whole.
 """
 
 Edit = Callable[[str | None], str]

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import argon2
 
 from ptt.core.errors import MalformedInput, Unavailable
+from ptt.core.scram import SALT_BYTES, ScramVerifier, make_verifier
 
 MEMORY_KIB = 19_456
 TIME_COST = 2
@@ -39,6 +40,14 @@ def hash_password(password: bytes) -> str:
     if not 0 < len(password) <= MAX_PASSWORD_BYTES:
         raise MalformedInput(f"password: must have 1 to {MAX_PASSWORD_BYTES} octets")
     return _HASHER.hash(password)
+
+
+def derive_scram(password: bytes) -> ScramVerifier | None:
+    """Derive what SCRAM needs of a new password; None if no SCRAM client could send it."""
+    try:
+        return make_verifier(password, secrets.token_bytes(SALT_BYTES))
+    except MalformedInput:
+        return None
 
 
 def check_hash(encoded: str) -> None:

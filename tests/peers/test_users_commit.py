@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ptt.core.errors import ConfigError, MalformedInput
-from ptt.core.user import format_user
+from ptt.core.user_file import format_user
 from ptt.store.users_commit import commit_user, create_repository, read_users
 from ptt.store.users_transfer import Access
 from tests.servers.git_repository import Desk, git

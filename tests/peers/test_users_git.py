@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptt.core.errors import ConfigError, Unavailable
-from ptt.core.user import format_user
+from ptt.core.user_file import format_user
 from ptt.store.users import GitUsers
 from ptt.store.users_password import MAX_PASSWORD_BYTES, hash_password
 from ptt.store.users_tree import MAX_FILE_BYTES

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from ptt.core.errors import ConfigError, Unavailable
-from ptt.core.user import format_user
+from ptt.core.user_file import format_user
 from ptt.store.users import GitUsers
 from ptt.store.users_commit import commit_user, read_users
 from ptt.store.users_transfer import Access, Callbacks

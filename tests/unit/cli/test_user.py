@@ -11,6 +11,8 @@ from pathlib import Path
 import argon2
 import pytest
 
+from ptt.core.scram import make_verifier
+from ptt.core.user import parse_user
 from tests.servers.git_repository import git
 from tests.unit.cli.conftest import Run
 from tests.waiting import wait_until
@@ -93,6 +95,33 @@ def test_disable_enable_and_set_password_are_commits(run: Run, site: Path) -> No
     assert argon2.PasswordHasher().verify(read_hash(site, "alice"), "other")
     subjects = ["Set the password of alice", "Enable user alice", "Disable user alice", "Add user alice", "Start"]
     assert git(site, "log", "--format=%s", "main").splitlines() == subjects
+
+
+def test_add_and_set_password_write_what_scram_needs(run: Run, site: Path) -> None:
+    """Of the same password; one that no SCRAM client can send leaves none."""
+    add(run, "alice")
+    verifier = parse_user("alice", git(site, "show", "main:users/alice.toml")).scram
+    assert verifier is not None
+    assert verifier == make_verifier(b"secret", verifier.salt)
+    assert run("user", "set-password", "alice", "--password-stdin", stdin="\U0001f511").exit_code == 0
+    assert "scram" not in git(site, "show", "main:users/alice.toml")
+
+
+def test_add_password_prints_it_once_and_remove_password_removes_it(run: Run, site: Path) -> None:
+    """One program, one password: what is lost with a printer is taken back alone."""
+    add(run, "alice")
+    result = run("user", "add-password", "alice", "the printer")
+    password = result.stdout.removesuffix("\n")
+    assert (result.exit_code, len(password)) == (0, 32)
+    (made,) = parse_user("alice", git(site, "show", "main:users/alice.toml")).application_passwords
+    assert (made.name, made.is_right(password.encode())) == ("the printer", True)
+    assert password not in git(site, "show", "main:users/alice.toml")
+    assert json.loads(run("user", "show", "alice", "-o", "json").stdout)["application_passwords"] == ["the printer"]
+    assert run("user", "add-password", "alice", "the printer").exit_code == 2
+    assert run("user", "remove-password", "alice", "the printer").exit_code == 0
+    assert "application_passwords" not in git(site, "show", "main:users/alice.toml")
+    missing = run("user", "remove-password", "alice", "the printer")
+    assert (missing.exit_code, missing.stderr) == (3, "user alice has no password the printer\n")
 
 
 @pytest.mark.usefixtures("site")

@@ -9,12 +9,10 @@ from ptt.core.errors import MalformedInput
 from ptt.core.user import (
     MAX_LOGIN,
     fold_login,
-    format_user,
     parse_login,
     parse_user,
-    replace_enabled,
-    replace_password,
 )
+from ptt.core.user_file import format_user
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0$aGFzaA"
 MINIMAL = f'password = "{HASH}"\naddresses = ["alice@example.test"]\n'
@@ -115,38 +113,3 @@ def test_parse_login_gives_a_file_name_or_refuses(text: str) -> None:
 def test_fold_login_is_equal_for_look_alikes(one: str, other: str) -> None:
     """Case and composition do not make another user."""
     assert fold_login(one) == fold_login(other)
-
-
-def test_format_user_is_read_back() -> None:
-    """What is written is what is meant, whatever is in it."""
-    user = parse_user("alice", format_user(HASH, ['"a\\"b"@example.test', "ünal@example.test", "*@example.test"]))
-    assert {address.local for address in user.addresses} == {'"a\\"b"', "ünal"}
-    assert user.domains == {"example.test"}
-
-
-def test_replace_password_leaves_all_else_as_it_is() -> None:
-    """Comments and order are a person's."""
-    text = f'# Alice\naddresses = ["alice@example.test"] # hers\npassword = "{HASH}" # old\nrate_per_hour = 5\n'
-    changed = replace_password("alice", text, HASH + "2")
-    assert changed == text.replace(f'"{HASH}" # old', f'"{HASH}2"')
-
-
-def test_replace_enabled_adds_or_changes_the_key() -> None:
-    """A file without the key gets it at the end, and never twice."""
-    disabled = replace_enabled("alice", MINIMAL, enabled=False)
-    assert disabled == MINIMAL + "enabled = false\n"
-    assert replace_enabled("alice", disabled, enabled=True) == MINIMAL + "enabled = true\n"
-    assert replace_enabled("alice", MINIMAL.rstrip(), enabled=False) == disabled
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f'password = """\n{HASH}"""\naddresses = ["alice@example.test"]\n',
-        f'addresses = ["""\nalice@example.test""",\n]\n"password" = "{HASH}"\n',
-    ],
-)
-def test_replace_password_that_a_line_cannot_hold_is_refused(text: str) -> None:
-    """Rather no change than a wrong one."""
-    with pytest.raises(MalformedInput):
-        replace_password("alice", text, HASH + "2")
