@@ -20,13 +20,12 @@ from ptt import maillog
 from ptt.core.reply import Reply
 from ptt.ingress import replies
 from ptt.ingress.endings import Disconnected, Dismissed
+from ptt.ingress.handshake import shake_hands
 from ptt.ingress.inbox import Inbox
 from ptt.ingress.names import format_peer
 
 HIGH_WATER_BYTES = 262_144
 """Octets of a client that wait unread: beyond that it is TCP's turn to wait."""
-HANDSHAKE_TIMEOUT_S = 30.0
-"""A TLS handshake is two round trips; who takes longer holds a connection for nothing."""
 LINGER_S = 5.0
 """How long a closed connection may take to carry its last reply to a client that does not read."""
 LOGIN_TIMEOUTS = 2
@@ -38,7 +37,7 @@ class Register(Protocol):
     """Who knows all connections."""
 
     def admit(self, connection: "Connection") -> bool:
-        """Take note of a new connection; False if there are too many."""
+        """Take note of a new connection; False if it must be cut at once."""
 
     def forget(self, connection: "Connection") -> None:
         """Take note of its end."""
@@ -74,6 +73,7 @@ class Connection(SMTP):
         self._waiter: asyncio.Future[None] | None = None
         self._has_news = self._is_paused = self._is_flushing = False
         self._is_at_end = self._is_lost = self._is_expired = False
+        self._is_at_door = True
         self._dismissal: Reply | None = None
         self._deadline = self._login_deadline = math.inf
         self._lingering: asyncio.TimerHandle | None = None
@@ -87,9 +87,7 @@ class Connection(SMTP):
         self._adopt(transport)
         self.peer_address = format_peer(transport.get_extra_info("peername"))
         if not self._register.admit(self):
-            self._wire.pause_reading()
-            self._wire.write(replies.format_reply(replies.TOO_MANY_CONNECTIONS))
-            self._linger()
+            self._wire.abort()
             return
         self._login_deadline = self.loop.time() + LOGIN_TIMEOUTS * self._timeout_duration
         super().connection_made(transport)
@@ -133,6 +131,8 @@ class Connection(SMTP):
     def dismiss(self, reply: Reply) -> None:
         """End the session with this reply as soon as it is between two commands."""
         self._dismissal = reply
+        if self._is_at_door:
+            self.abort()
         self._wake()
 
     def abort(self) -> None:
@@ -189,7 +189,7 @@ class Connection(SMTP):
             raise Dismissed(replies.TIMEOUT)
 
     async def start_tls(self, context: ssl.SSLContext) -> None:
-        """Make the handshake; what the client said in clear is no longer there (RFC 3207 section 4.2).
+        """Obey STARTTLS; what the client said in clear is no longer there (RFC 3207 section 4.2).
 
         Raises:
             Dismissed: something followed STARTTLS in clear.
@@ -203,7 +203,19 @@ class Connection(SMTP):
         self.say(replies.format_reply(replies.READY_FOR_TLS))
         self.restart_clock()
         await self._flush()
-        transport = await self._shake_hands(context)
+        await self.enter_tls(context)
+
+    async def enter_tls(self, context: ssl.SSLContext) -> None:
+        """Make the handshake, with which the octets that have arrived begin.
+
+        Raises:
+            Disconnected: it failed.
+        """
+        if self._is_at_end:
+            raise Disconnected
+        self._wire.pause_reading()
+        self._is_at_door = True
+        transport = await shake_hands(self._wire, self, context, self.inbox.take_all())
         if transport is None:
             # The threat: asyncio does not tell a protocol that its connection was lost in the handshake. Clients that
             # hang up there would stay in the register until it is full.
@@ -213,6 +225,11 @@ class Connection(SMTP):
         self._clear_writer = self._writer  # kept, because a writer closes its transport when it is freed
         self._adopt(transport)
         self._writer = asyncio.StreamWriter(self._wire, self, None, self.loop)
+        self.come_in()
+
+    def come_in(self) -> None:
+        """Be dismissed by a reply from now on; before that, and in a handshake, the connection is just cut."""
+        self._is_at_door = False
 
     def restart_clock(self) -> None:
         """Give the client a full timeout from now."""
@@ -257,14 +274,6 @@ class Connection(SMTP):
             self.abort()  # the client does not read our replies
         else:  # the time is ours: the client waits for the spool or the users
             self._timeout_handle = self.loop.call_later(self._timeout_duration, self._timeout_cb)
-
-    async def _shake_hands(self, context: ssl.SSLContext) -> asyncio.Transport | None:
-        try:
-            return await self.loop.start_tls(
-                self._wire, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S
-            )
-        except OSError:  # TLS errors are OSErrors too
-            return None
 
     def _adopt(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker

@@ -57,6 +57,10 @@ class Inbox:
         octets, self._octets = self._octets, bytearray()
         return octets
 
+    def peek(self, count: int) -> bytes:
+        """Look at the next octets, as many as there are, and leave them."""
+        return bytes(memoryview(self._octets)[:count])
+
     def startswith(self, octets: bytes) -> bool:
         """Tell what comes next."""
         return self._octets.startswith(octets)

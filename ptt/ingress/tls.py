@@ -1,49 +1,103 @@
-"""The TLS side of the submission server. RFC 8314 section 4.1, RFC 8997: TLS 1.2 and newer."""
+"""The TLS side of the submission server. RFC 8314 section 4.1, RFC 8997: TLS 1.2 and newer; RFC 6066 section 3: SNI."""
 
 import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography import x509
 
 from ptt.core.errors import ConfigError
 
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 section 4.2). TLS 1.3 has no others."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A certificate with its chain, and its key."""
+
+    certificate_file: Path
+    key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """One certificate, ready for use; ``names`` are in lower case."""
+
+    context: ssl.SSLContext
+    names: frozenset[str]
+
 
 class ServerTls:
-    """A context that stays the same object while its certificate is renewed."""
+    """A context that stays the same object while its certificates are renewed.
 
-    def __init__(self, certificate_file: Path, key_file: Path) -> None:
-        """Load the certificate.
+    Each handshake takes the certificate whose names hold what the client asks for (SNI), else the first one.
+    """
+
+    def __init__(self, certificates: Sequence[CertificateFiles]) -> None:
+        """Load the certificates, the first of which serves who asks for none of the names.
 
         Raises:
             ConfigError: the files cannot be read or do not belong together.
         """
-        self._certificate_file = certificate_file
-        self._key_file = key_file
-        self.context = self._load()
+        self._certificates = tuple(certificates)
+        self._sites = self._load()
+        self.context = _make_context(self._certificates[0])
+        self.context.sni_callback = self._choose
 
     def reload(self) -> None:
-        """Load the certificate again; it counts for new handshakes.
+        """Load all certificates again; they count for new handshakes.
 
         Raises:
-            ConfigError: the files cannot be used; the old certificate stays.
+            ConfigError: one of the files cannot be used; then all old certificates stay.
         """
-        # Loading a certificate whose key is wrong would leave the context with neither: try it on another one first.
-        self._load()
-        self.context.load_cert_chain(self._certificate_file, self._key_file)
+        # All or nothing: half of a renewal must not be served.
+        self._sites = self._load()
 
-    def _load(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # The threat: renegotiation makes the server work for nothing, and compression tells what is encrypted (CRIME).
-        context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-        try:
-            context.load_cert_chain(self._certificate_file, self._key_file, password=_refuse_password)
-        except ssl.SSLError as error:
-            reason = error.reason or "not a PEM file with a certificate"
-            raise ConfigError(
-                f"{self._certificate_file}: ingress.certificate_file, ingress.key_file: {reason}"
-            ) from error
-        except OSError as error:
-            raise ConfigError(f"{error.filename or self._certificate_file}: {error.strerror}") from error
-        return context
+    def _load(self) -> tuple[_Site, ...]:
+        return tuple(_Site(_make_context(files), _read_names(files)) for files in self._certificates)
+
+    def _choose(self, handshake: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
+        handshake.context = _find_site(self._sites, (name or "").lower().rstrip(".")).context
+
+
+def _find_site(sites: Sequence[_Site], name: str) -> _Site:
+    # RFC 9525 section 6.3: a wildcard stands for one label.
+    _, _, parent = name.partition(".")
+    for wanted in (name, f"*.{parent}"):
+        for site in sites:
+            if wanted in site.names:
+                return site
+    return sites[0]
+
+
+def _read_names(files: CertificateFiles) -> frozenset[str]:
+    # The first certificate in the file is the server's own (RFC 8446 section 4.4.2).
+    try:
+        certificate = x509.load_pem_x509_certificates(files.certificate_file.read_bytes())[0]
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return frozenset()
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{files.certificate_file}: ingress.certificate_file: {error}") from error
+    return frozenset(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
+
+
+def _make_context(files: CertificateFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    # The threat: renegotiation makes the server work for nothing, and compression tells what is encrypted (CRIME).
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    try:
+        context.load_cert_chain(files.certificate_file, files.key_file, password=_refuse_password)
+    except ssl.SSLError as error:
+        reason = error.reason or "not a PEM file with a certificate"
+        raise ConfigError(f"{files.certificate_file}: ingress.certificate_file, ingress.key_file: {reason}") from error
+    except OSError as error:
+        raise ConfigError(f"{error.filename or files.certificate_file}: {error.strerror}") from error
+    return context
 
 
 def _refuse_password() -> str:

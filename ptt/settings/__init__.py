@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from ptt.core.errors import ConfigError
 from ptt.settings.checks import explain, list_missing
 from ptt.settings.model import (
+    Certificate,
     DnsUpdate,
     Ingress,
     Listen,
@@ -41,6 +42,7 @@ from ptt.settings.sources import (
 from ptt.settings.urls import redact_url
 
 __all__ = [
+    "Certificate",
     "DnsUpdate",
     "Ingress",
     "Listen",

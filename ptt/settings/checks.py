@@ -40,6 +40,7 @@ READS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *_REDIS_FILES,
             "ingress.certificate_file",
             "ingress.key_file",
+            "ingress.certificates",
             "ingress.seal_key_file",
             "users.ssh_key_file",
             "users.password_file",
@@ -50,7 +51,13 @@ READS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Files and folders that a role reads if they are set."""
 
-FALLBACKS: Mapping[str, str] = MappingProxyType({"relay.hostname": "ingress.hostname"})
+FALLBACKS: Mapping[str, str] = MappingProxyType(
+    {
+        "relay.hostname": "ingress.hostname",
+        "ingress.certificate_file": "ingress.certificates",
+        "ingress.key_file": "ingress.certificates",
+    }
+)
 ONE_HOST = "up"
 """The role that is all the others at once, and starts its own Redis server when none is named."""
 _SECRETS = ("url", "repository")
@@ -76,10 +83,22 @@ def list_missing(role: str, values: Mapping[str, object], origins: Mapping[str, 
         if not values.get(key) and not values.get(FALLBACKS.get(key, ""))
     ]
     for key in dict.fromkeys(key for name in roles for key in READS[name]):
-        value = values.get(key)
-        if isinstance(value, str) and value and (reason := _try_to_read(key, Path(value))):
-            problems.append(f"{_place(key, origins[key])}: cannot be read: {reason}")
+        problems += [
+            f"{_place(name, origins[key])}: cannot be read: {reason}"
+            for name, path in _list_files(key, values.get(key))
+            if (reason := _try_to_read(key, Path(path)))
+        ]
     return problems
+
+
+def _list_files(key: str, value: object) -> Iterator[tuple[str, str]]:
+    """List the files that a key names, by the key itself or in a list of tables."""
+    if isinstance(value, str) and value:
+        yield key, value
+    for number, table in enumerate(value if isinstance(value, list) else ()):
+        for name, path in table.items() if isinstance(table, dict) else ():
+            if name.endswith("_file") and isinstance(path, str):
+                yield f"{key}[{number}].{name}", path
 
 
 def explain(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], source: str) -> list[str]:

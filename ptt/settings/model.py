@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyAddress,
+    IPvAnyNetwork,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -79,6 +80,17 @@ class Listen(Section):
     """TCP port; 0 takes any free one."""
     tls: Literal["implicit", "starttls"]
     """TLS from the first byte (465), or after STARTTLS (587). Nothing is accepted in clear."""
+    proxy_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of load balancers. With any, only they may connect, and must begin with a PROXY header (v1 or v2)."""
+
+
+class Certificate(Section):
+    """One more certificate of ingress."""
+
+    certificate_file: Path
+    """PEM file: certificate and chain."""
+    key_file: Path
+    """PEM file: the key of that certificate."""
 
 
 class Ingress(Section):
@@ -95,16 +107,27 @@ class Ingress(Section):
     """PEM file: our certificate and its chain."""
     key_file: Path | None = None
     """PEM file: the key of that certificate."""
+    certificates: tuple[Certificate, ...] = ()
+    """More certificates, { certificate_file, key_file } each: clients that name a host (SNI) get the one for it."""
     max_message_bytes: int = Field(default=26_214_400, ge=65_536, le=1_073_741_824)
     """Largest message, octets (RFC 1870)."""
     max_recipients: int = Field(default=1000, ge=100, le=100_000)
     """Most recipients of one message (RFC 5321 section 4.5.3.1.8 asks for 100 at least)."""
     timeout_s: float = Field(default=300, ge=1, le=3600)
     """How long a client may be silent, seconds (RFC 5321 section 4.5.3.2.7 asks for 300)."""
-    max_connections: int = Field(default=2000, ge=1, le=100_000)
-    """Most connections of one ingress process at once; one more hears 421."""
+    max_connections: int = Field(default=5000, ge=1, le=100_000)
+    """Most connections of one ingress process at once, handshakes included; one more hears 421."""
+    max_connections_per_address: int = Field(default=0, ge=0, le=100_000)
+    """Most of them from one IPv4 address or IPv6 /64; 0 means half of max_connections."""
     seal_key_file: Path | None = None
     """32 random bytes in base64; the same file on ingress and sign hosts."""
+
+    @property
+    def all_certificates(self) -> tuple[Certificate, ...]:
+        """All certificates; the first one serves who names no host of another."""
+        if self.certificate_file is None or self.key_file is None:
+            return self.certificates
+        return (Certificate(certificate_file=self.certificate_file, key_file=self.key_file), *self.certificates)
 
 
 class Users(Section):

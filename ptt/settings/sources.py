@@ -192,9 +192,18 @@ def _put_credential(layer: Layer, path: Path, kind: Kind) -> None:
 
 
 def _anchor(value: object, kind: Kind | None, folder: Path) -> object:
+    if isinstance(value, list):
+        return [_anchor_files(item, folder) for item in value]
     if not isinstance(value, str) or not value or kind not in {"path", "repository"}:
         return _drop_empty(value, kind)
     return value if kind == "repository" and is_remote(value) else str(folder / value)
+
+
+def _anchor_files(item: object, folder: Path) -> object:
+    """Anchor the files that a table in a list names."""
+    if not isinstance(item, dict):
+        return item
+    return {key: _anchor(value, "path" if key.endswith("_file") else None, folder) for key, value in item.items()}
 
 
 def _drop_empty(value: object, kind: Kind | None) -> object:

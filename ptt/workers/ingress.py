@@ -18,13 +18,16 @@ from ptt.core.address import Domain
 from ptt.core.errors import ConfigError, PttError, decide_exit_code
 from ptt.ingress.acceptance import Acceptor
 from ptt.ingress.answers import Policy
+from ptt.ingress.arrival import Endpoint
 from ptt.ingress.budget import Budget
-from ptt.ingress.listener import Endpoint, Listener
+from ptt.ingress.crowd import Crowd
+from ptt.ingress.listener import Listener
 from ptt.ingress.session import House
-from ptt.ingress.tls import ServerTls
+from ptt.ingress.tls import CertificateFiles, ServerTls
 from ptt.settings import Listen, Settings, load_settings
 from ptt.store.spool import connect_spool
 from ptt.store.users import GitUsers
+from ptt.workers.sockets import allow_open_files, take_sockets
 from ptt.workers.wiring import read_seal_key, redis_address
 
 HELD_MESSAGES = 16
@@ -93,8 +96,9 @@ class Entrance:
             tls_context=self._tls.context,
             timeout_s=ingress.timeout_s,
         )
-        listener = Listener(house, ingress.max_connections)
-        bound = await listener.start([_make_endpoint(listen) for listen in ingress.listen])
+        per_network = ingress.max_connections_per_address or max(1, ingress.max_connections // 2)
+        listener = Listener(house, Crowd(ingress.max_connections, per_network))
+        bound = await listener.start([_make_endpoint(listen) for listen in ingress.listen], take_sockets())
         maillog.announce("ingress.started", hostname=hostname, listen=[_describe(endpoint) for endpoint in bound])
         return listener
 
@@ -126,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             redis = settings.redis.model_copy(update={"allow_unsafe": True})
             settings = settings.model_copy(update={"redis": redis})
         maillog.configure(settings.log.level)
+        allow_open_files(settings.ingress.max_connections)
         asyncio.run(_serve(settings))
     except PttError as error:
         sys.stderr.write(f"{error}\n")
@@ -150,9 +155,11 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _load_tls(settings: Settings) -> ServerTls:
     ingress = settings.ingress
-    if ingress.certificate_file is None or ingress.key_file is None:
+    certificates = ingress.all_certificates
+    # One without the other: the certificate that was meant would silently not be served.
+    if not certificates or (ingress.certificate_file is None) is not (ingress.key_file is None):
         raise ConfigError("ingress: certificate_file, key_file: missing")
-    return ServerTls(ingress.certificate_file, ingress.key_file)
+    return ServerTls([CertificateFiles(one.certificate_file, one.key_file) for one in certificates])
 
 
 def _open_users(settings: Settings) -> GitUsers:
@@ -167,7 +174,12 @@ def _open_users(settings: Settings) -> GitUsers:
 
 
 def _make_endpoint(listen: Listen) -> Endpoint:
-    return Endpoint(address=str(listen.address), port=listen.port, is_tls_implicit=listen.tls == "implicit")
+    return Endpoint(
+        address=str(listen.address),
+        port=listen.port,
+        is_tls_implicit=listen.tls == "implicit",
+        proxies=listen.proxy_networks,
+    )
 
 
 def _describe(endpoint: Endpoint) -> dict[str, object]:

@@ -168,6 +168,21 @@ def test_several_processes_share_the_ports(site: IngressSite) -> None:
                 assert client.noop()[0] == 250
 
 
+def test_socket_of_systemd_is_served_and_a_foreign_one_refused(site: IngressSite) -> None:
+    """Socket activation: a client that connected before the start is served; a port that no key names is a mistake."""
+    with socket.create_server(("127.0.0.1", 0)) as handed_over:
+        port = handed_over.getsockname()[1]
+        site.write_config(listen=[{"address": "127.0.0.1", "port": port, "tls": "starttls"}])
+        early = socket.create_connection(("127.0.0.1", port))
+        with running_ingress(site, socket_fd=handed_over.fileno()) as ingress, early:
+            assert early.recv(100).startswith(b"220 ")
+            assert ingress.port("starttls") == port
+        site.write_config()
+        code, lines = finish(start_ingress(site, socket_fd=handed_over.fileno()))
+    assert (code, len(lines)) == (78, 1)
+    assert str(port) in lines[0]
+
+
 def test_log_of_a_working_process_is_json_only(site: IngressSite) -> None:
     """Nothing but JSON lines reaches stderr of a process that works."""
     with running_ingress(site) as ingress:

@@ -103,20 +103,30 @@ def make_site(folder: Path, redis_url: str) -> IngressSite:
     return site
 
 
-def start_ingress(site: IngressSite, *arguments: str) -> IngressProcess:
-    """Start the process and give it at once."""
+def start_ingress(site: IngressSite, *arguments: str, socket_fd: int = 0) -> IngressProcess:
+    """Start the process and give it at once; with a listening socket it is started as systemd does."""
     log = site.folder / "ingress.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PTT_")}
     argv = [sys.executable, "-m", "ptt.workers.ingress", "--config", str(site.config), *arguments]
+    if socket_fd:
+        # LISTEN_PID is only known once the process is there (sd_listen_fds(3)).
+        take = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&{socket_fd}'
+        argv = ["/bin/bash", "-c", take, *argv]
     with log.open("wb") as stderr:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=stderr, env=environment)
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stderr=stderr,
+            env=environment,
+            pass_fds=(socket_fd,) if socket_fd else (),
+        )
     return IngressProcess(process, log)
 
 
 @contextmanager
-def running_ingress(site: IngressSite, *arguments: str) -> Iterator[IngressProcess]:
+def running_ingress(site: IngressSite, *arguments: str, socket_fd: int = 0) -> Iterator[IngressProcess]:
     """Run the process until it listens, and end it at the end."""
-    ingress = start_ingress(site, *arguments)
+    ingress = start_ingress(site, *arguments, socket_fd=socket_fd)
     try:
         wait_until(lambda: ingress.events("ingress.started") or ingress.process.poll() is not None, "ingress listens")
         assert ingress.process.poll() is None, ingress.log.read_text()

@@ -17,10 +17,12 @@ from ptt.core.envelope import Envelope, Submission, parse_envelope
 from ptt.core.user import User
 from ptt.ingress.acceptance import Acceptor
 from ptt.ingress.answers import Policy
+from ptt.ingress.arrival import Endpoint, Network
 from ptt.ingress.budget import Budget
-from ptt.ingress.listener import Endpoint, Listener
+from ptt.ingress.crowd import Crowd
+from ptt.ingress.listener import Listener
 from ptt.ingress.session import House
-from ptt.ingress.tls import ServerTls
+from ptt.ingress.tls import CertificateFiles, ServerTls
 from tests.waiting import wait_until_async
 
 HOSTNAME = "mail.example.test"
@@ -152,13 +154,15 @@ async def running_submission(  # noqa: PLR0913 - limits by name, each with a def
     max_message_bytes: int = 200_000,
     max_recipients: int = 100,
     max_connections: int = 50,
+    max_per_network: int = 50,
+    proxies: tuple[Network, ...] = (),
     held_bytes: int = 10_000_000,
     certificate: Certificate | None = None,
 ) -> AsyncIterator[SubmissionServer]:
     """Run a server; at the end no connection may be left."""
     certificate = certificate or shared_certificate()
     spool, users, budget = RecordingSpool(), FixedUsers(), Budget(held_bytes)
-    tls = ServerTls(certificate.certificate_file, certificate.key_file)
+    tls = ServerTls([CertificateFiles(certificate.certificate_file, certificate.key_file)])
     house = House(
         policy=Policy(hostname=Domain(HOSTNAME), max_message_bytes=max_message_bytes, max_recipients=max_recipients),
         users=users,
@@ -167,8 +171,10 @@ async def running_submission(  # noqa: PLR0913 - limits by name, each with a def
         tls_context=tls.context,
         timeout_s=timeout_s,
     )
-    listener = Listener(house, max_connections)
-    endpoints = [Endpoint(address="127.0.0.1", port=0, is_tls_implicit=implicit) for implicit in (False, True)]
+    listener = Listener(house, Crowd(max_connections, max_per_network))
+    endpoints = [
+        Endpoint(address="127.0.0.1", port=0, is_tls_implicit=implicit, proxies=proxies) for implicit in (False, True)
+    ]
     plain, implicit = await listener.start(endpoints)
     try:
         yield SubmissionServer(listener, budget, spool, users, tls, certificate, plain.port, implicit.port)

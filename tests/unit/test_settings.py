@@ -372,3 +372,14 @@ def test_origins_name_the_source_of_each_value(folder: Path, monkeypatch: pytest
 def test_fields_all_have_a_description() -> None:
     """`ptt init` and `ptt config show` print what the model says: nothing may be silent."""
     assert [key for key, field in list_fields() if not (field.description or "").endswith(".")] == []
+
+
+def test_load_certificates_in_a_list_do_for_the_one(folder: Path) -> None:
+    """Their paths start at the folder of the file too, and what cannot be read is named."""
+    (folder / "a.pem").write_text("x")
+    table = '{ certificate_file = "a.pem", key_file = "b.pem" }'
+    config = write(folder / "ptt.toml", f"[ingress]\ncertificates = [{table}]\n")
+    (only,) = load_settings(config).ingress.all_certificates
+    assert (only.certificate_file, only.key_file) == (folder / "a.pem", folder / "b.pem")
+    problems = [problem for problem in list_problems(config, "ingress") if "_file" in problem and "seal" not in problem]
+    assert problems == [f"{config}: ingress.certificates[0].key_file: cannot be read: No such file or directory"]

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from ptt.core.errors import ConfigError
+from ptt.ingress.arrival import Endpoint
 from ptt.ingress.connection import Connection
-from ptt.ingress.listener import Endpoint
 from tests.servers.submission import connected, logged_in, running_submission
 from tests.waiting import wait_until_async
 
@@ -75,7 +75,7 @@ async def test_two_listeners_share_a_port() -> None:
     """Several ingress processes serve one port (SO_REUSEPORT)."""
     async with running_submission() as first, running_submission() as second:
         endpoint = Endpoint(address="127.0.0.1", port=first.port, is_tls_implicit=False)
-        assert await second.listener.start([endpoint]) == (endpoint,)
+        assert await second.listener.start([endpoint]) == [endpoint]
 
 
 async def test_port_in_use_is_a_configuration_error_and_nothing_listens() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptt.core.errors import ConfigError
-from ptt.ingress.tls import ServerTls
+from ptt.ingress.tls import CertificateFiles, ServerTls
 from tests.servers.submission import (
     HOSTNAME,
     PASSWORD,
@@ -167,9 +167,9 @@ def test_certificate_that_cannot_be_used_is_a_configuration_error(tmp_path: Path
     """One line that names the file; an encrypted key is refused and not asked for on the terminal."""
     certificate = make_certificate(tmp_path)
     with pytest.raises(ConfigError, match=r"nowhere\.pem"):
-        ServerTls(tmp_path / "nowhere.pem", certificate.key_file)
+        ServerTls([CertificateFiles(tmp_path / "nowhere.pem", certificate.key_file)])
     certificate.key_file.write_text(
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIBpjBABgkqhkiG9w0BBQ0wMzAb\n-----END ENCRYPTED PRIVATE KEY-----\n"
     )
     with pytest.raises(ConfigError, match=r"certificate\.pem"):
-        ServerTls(certificate.certificate_file, certificate.key_file)
+        ServerTls([CertificateFiles(certificate.certificate_file, certificate.key_file)])

@@ -1,0 +1,47 @@
+"""Sockets that the service manager hands over (sd_listen_fds(3)), and how many of them this process may have."""
+
+import os
+import resource
+import socket
+
+from ptt.core.errors import ConfigError
+from ptt.settings import get_environment
+
+FIRST_FD = 3
+"""SD_LISTEN_FDS_START of systemd."""
+OTHER_FILES = 256
+"""Open files beside those of clients: Redis, Git, log, libraries."""
+
+
+def take_sockets() -> list[socket.socket]:
+    """Take the sockets that were handed over to this very process; none, as a rule.
+
+    Raises:
+        ConfigError: one of them is no TCP socket.
+    """
+    environment = get_environment()
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(environment.get("LISTEN_FDS", "0"))
+    return [_take_socket(number) for number in range(FIRST_FD, FIRST_FD + count)]
+
+
+def allow_open_files(connections: int) -> None:
+    """Raise the limit of open files as far as so many connections need and the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _take_socket(number: int) -> socket.socket:
+    try:
+        os.set_inheritable(number, False)  # noqa: FBT003 - the function takes no keyword
+        found = socket.socket(fileno=number)
+    except OSError as error:
+        raise ConfigError(f"LISTEN_FDS: file descriptor {number}: {error.strerror}") from error
+    if found.family not in {socket.AF_INET, socket.AF_INET6} or found.type != socket.SOCK_STREAM:
+        raise ConfigError(f"LISTEN_FDS: file descriptor {number}: is no TCP socket")
+    return found
