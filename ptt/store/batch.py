@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ptt.core.errors import Unavailable
 from ptt.store.ending import end
-from ptt.store.scripts import SCRIPTS, Call, translate
+from ptt.store.scripts import LIBRARY, Call, is_loaded_already, is_missing, translate
 
 MAX_CALLS = 256
 """Most scripts in one transaction: it must not hold up the other clients of Redis."""
@@ -115,7 +115,7 @@ class Batch:
             return
         missing = []
         for waiting, result in zip(group, results, strict=True):
-            if isinstance(result, NoScriptError):
+            if isinstance(result, Exception) and is_missing(result):
                 missing.append(waiting)
             else:
                 _settle(waiting, result)
@@ -126,18 +126,21 @@ class Batch:
     async def _transact(self, group: list[_Waiting]) -> list[object]:
         if len(group) == 1:
             try:
-                return [await self._client.execute_command(*group[0].call.evalsha())]  # type: ignore[no-untyped-call]
+                return [await self._client.execute_command(*group[0].call.fcall())]  # type: ignore[no-untyped-call]
             except ResponseError as error:
                 return [error]
         async with self._client.pipeline(transaction=True) as pipeline:
             for waiting in group:
-                pipeline.execute_command(*waiting.call.evalsha())
+                pipeline.execute_command(*waiting.call.fcall())
             results: list[object] = await pipeline.execute(raise_on_error=False)
             return results
 
     async def _load(self) -> None:
-        for script in SCRIPTS.values():
-            await self._client.script_load(script.text)
+        try:
+            await self._client.function_load(LIBRARY.text)
+        except ResponseError as error:
+            if not is_loaded_already(error):
+                raise
 
 
 def _settle(waiting: _Waiting, result: object) -> None:

@@ -189,7 +189,7 @@ class RelayQueue:
         return result == 2  # noqa: PLR2004 - named in record.lua
 
     async def sweep(self) -> None:
-        """Wake the roles for all that is past due.
+        """Wake the relay role for all that is past due.
 
         Raises:
             Unavailable: Redis is away.

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from ptt.store.scripts import SCRIPTS, Call, translate
+from ptt.store.scripts import LIBRARY, Call, is_loaded_already, is_missing, translate
 
 
 class Runner:
@@ -27,10 +27,11 @@ class Runner:
         try:
             try:
                 return self._transact(calls)
-            except NoScriptError:
-                # A restarted Redis has forgotten the scripts; none of the transaction ran, for all are unknown.
-                for script in SCRIPTS.values():
-                    self.client.script_load(script.text)
+            except ResponseError as error:
+                if not is_missing(error):
+                    raise
+                # None of the transaction ran, for all functions are unknown.
+                load_library(self.client)
                 return self._transact(calls)
         except (RedisError, OSError) as error:
             raise translate(error) from error
@@ -38,6 +39,15 @@ class Runner:
     def _transact(self, calls: Sequence[Call]) -> list[object]:
         with self.client.pipeline(transaction=True) as pipeline:
             for call in calls:
-                pipeline.execute_command(*call.evalsha())  # type: ignore[no-untyped-call]
+                pipeline.execute_command(*call.fcall())  # type: ignore[no-untyped-call]
             results: list[object] = pipeline.execute()
             return results
+
+
+def load_library(client: redis.Redis) -> None:
+    """Load our functions; whoever uses an ACL has the administrator do it by `ptt redis load`."""
+    try:
+        client.function_load(LIBRARY.text)
+    except ResponseError as error:
+        if not is_loaded_already(error):
+            raise

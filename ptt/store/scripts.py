@@ -1,5 +1,8 @@
 """The Lua files as values: what Redis runs atomically. One `Call` is one script with its keys and arguments.
 
+All files together are one library of Redis functions: Redis keeps it like its data, so that a role needs no right to
+bring code of its own. Its name holds its digest: two versions of ptt may work on one server.
+
 Knows how errors of Redis translate; knows neither sync nor async: see ``batch.py`` and ``sign_queue.py``.
 """
 
@@ -17,22 +20,32 @@ from ptt.store import keys
 
 FULL = Reply(452, "4.3.1", "Insufficient system storage, try again later")
 
-
+LIBRARY_PREFIX = "ptt_"
+DIGEST_LETTERS = 12
+"""Enough to tell versions of ptt apart; nobody but an administrator loads libraries."""
 _PLACES = {
-    b"@PREFIX@": keys.PREFIX.encode(),
-    b"@DATA_VERSION@": b"%d" % keys.DATA_VERSION,
-    b"@DONE_TTL_MS@": b"%d" % keys.DONE_TTL_MS,
+    "@PREFIX@": keys.PREFIX,
+    "@DATA_VERSION@": str(keys.DATA_VERSION),
+    "@DONE_TTL_MS@": str(keys.DONE_TTL_MS),
 }
 """What stands in the Lua files for values that are named in Python."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One Lua file with the prelude in front."""
+    """One Lua file; ``function`` is what Redis calls it."""
 
     name: str
-    text: bytes
-    sha1: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """All Lua files as what FUNCTION LOAD takes."""
+
+    name: str
+    text: str
+    scripts: Mapping[str, Script]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +61,47 @@ class Call:
         """Give about how many octets the call sends."""
         return sum(len(argument) if isinstance(argument, bytes) else 16 for argument in self.arguments)
 
-    def evalsha(self) -> tuple[str | bytes | int, ...]:
+    def fcall(self) -> tuple[str | bytes | int, ...]:
         """Give the command."""
-        return ("EVALSHA", self.script.sha1, len(self.keys), *self.keys, *self.arguments)
+        return ("FCALL", self.script.function, len(self.keys), *self.keys, *self.arguments)
 
 
-def load_scripts() -> Mapping[str, Script]:
-    """Read all Lua files of this package."""
+def build_library() -> Library:
+    """Read all Lua files of this package; each becomes a function, with the prelude in front."""
     folder = resources.files(__package__).joinpath("lua")
-    prelude = folder.joinpath("prelude.lua").read_bytes()
-    scripts = {}
-    for entry in folder.iterdir():
-        name = entry.name.removesuffix(".lua")
-        if entry.name.endswith(".lua") and name != "prelude":
-            shebang, _, body = entry.read_bytes().partition(b"\n")
-            text = shebang + b"\n" + prelude + body
-            for place, value in _PLACES.items():
-                text = text.replace(place, value)
-            scripts[name] = Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
-    return scripts
+    files = {
+        entry.name.removesuffix(".lua"): entry.read_text() for entry in folder.iterdir() if entry.name[-4:] == ".lua"
+    }
+    prelude = files.pop("prelude")
+    bodies = {name: _format_function(prelude, files[name]) for name in sorted(files)}
+    digest = hashlib.sha256("".join(bodies.values()).encode()).hexdigest()[:DIGEST_LETTERS]
+    library = f"{LIBRARY_PREFIX}{digest}"
+    parts = [body.replace("@FUNCTION@", f"{library}_{name}") for name, body in bodies.items()]
+    scripts = {name: Script(name, f"{library}_{name}") for name in bodies}
+    return Library(library, "\n".join([f"#!lua name={library}", *parts]), scripts)
 
 
-SCRIPTS = load_scripts()
+def _format_function(prelude: str, text: str) -> str:
+    shebang, _, body = text.partition("\n")
+    flags = ",".join(f"'{flag}'" for flag in shebang.partition("flags=")[2].split(",") if flag)
+    for place, value in _PLACES.items():
+        prelude, body = prelude.replace(place, value), body.replace(place, value)
+    head = f"redis.register_function{{function_name='@FUNCTION@', flags={{{flags}}}, callback=function(KEYS, ARGV)"
+    return f"{head}\n{prelude}{body}end}}"
+
+
+LIBRARY = build_library()
+SCRIPTS = LIBRARY.scripts
+
+
+def is_missing(error: Exception) -> bool:
+    """Tell whether Redis does not know our functions: it is new, or so is this version of ptt."""
+    return isinstance(error, redis.exceptions.ResponseError) and "Function not found" in str(error)
+
+
+def is_loaded_already(error: Exception) -> bool:
+    """Tell whether FUNCTION LOAD was refused because somebody else was faster."""
+    return "already exists" in str(error)
 
 
 def translate(error: Exception) -> PttError:

@@ -1,4 +1,4 @@
-"""The sweep: about once a second, each worker wakes the roles for all that is past due. It repairs everything.
+"""The sweep: about once a second, each worker wakes its role for all that is past due. It repairs everything.
 
 It finds a retry time that came, a wake-up that the broker lost and the lease of a dead worker alike. Any number of
 workers may sweep at once; there is no leader.
@@ -21,21 +21,23 @@ MAX_DESTINATIONS = 500
 
 
 def sweep_call(broker_db: int) -> Call:
-    """Give the script of one sweep."""
-    return Call(
-        SCRIPTS["sweep"],
-        (keys.SIGN, keys.DESTINATIONS, keys.REPORTS),
-        (broker_db, keys.WAKE_TTL_MS, SIGN_WAKEUP, RELAY_WAKEUP, LOOK_AGAIN_MS, MAX_DESTINATIONS),
-    )
+    """Give the script of one sweep of the relay role."""
+    arguments = (broker_db, keys.WAKE_TTL_MS, RELAY_WAKEUP, LOOK_AGAIN_MS, MAX_DESTINATIONS)
+    return Call(SCRIPTS["sweep"], (keys.DESTINATIONS,), arguments)
+
+
+def sweep_sign_call(broker_db: int) -> Call:
+    """Give the script of one sweep of the sign role."""
+    return Call(SCRIPTS["sweep_sign"], (keys.SIGN, keys.REPORTS), (broker_db, keys.WAKE_TTL_MS, SIGN_WAKEUP))
 
 
 class SweepThread:
-    """Sweeps from a thread of its own: for a role whose work blocks."""
+    """Sweeps for the sign role, from a thread of its own because its work blocks."""
 
     def __init__(self, address: RedisAddress) -> None:
         """Prepare; `start` begins."""
         self._runner = Runner(connect(address))
-        self._call = sweep_call(address.broker_db)
+        self._call = sweep_sign_call(address.broker_db)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweep", daemon=True)
 

@@ -23,7 +23,7 @@ from ptt.store.queue_control import QueueControl, Result
 from ptt.store.queue_view import QueueView
 from ptt.store.runner import Runner
 from ptt.store.spool import CHUNK_BYTES, connect_spool
-from ptt.store.sweep import sweep_call
+from ptt.store.sweep import sweep_sign_call
 from ptt.tasks.attempt import AttemptPolicy, attempt
 from tests.reporting import (
     ALICE,
@@ -144,9 +144,9 @@ async def test_report_waits_and_the_sweep_wakes_for_it(house: House, valkey: Red
     with valkey.client(db=0) as broker:
         broker.flushdb()
         assert house.reporting().queue.claim() == ([], [])
-        assert Runner(house.client).run([sweep_call(0)]) == [0]
+        assert Runner(house.client).run([sweep_sign_call(0)]) == [0]
         house.make_due(keys.REPORTS)
-        assert Runner(house.client).run([sweep_call(0)]) == [1]
+        assert Runner(house.client).run([sweep_sign_call(0)]) == [1]
         assert broker.llen("sign") == 1
     house.report()
 

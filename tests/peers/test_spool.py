@@ -17,7 +17,7 @@ from ptt.store.relay_queue import Attempt, RelayQueue
 from ptt.store.runner import Runner
 from ptt.store.sign_queue import MAX_CLAIMS, Signed, SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
-from ptt.store.sweep import sweep_call
+from ptt.store.sweep import sweep_call, sweep_sign_call
 from tests.servers.redis import RedisServer
 
 DESTINATION = Domain("destination.test")
@@ -205,15 +205,15 @@ async def test_record_repeated_after_lost_answer_is_no_lost_lease(address: Redis
         assert await queue.record(entry, DONE) is False
 
 
-async def test_sweep_wakes_both_roles_after_the_broker_was_flushed(address: RedisAddress, valkey: RedisServer) -> None:
-    """FLUSHDB of the broker database costs one sweep, no mail."""
+async def test_sweeps_wake_both_roles_after_the_broker_was_flushed(address: RedisAddress, valkey: RedisServer) -> None:
+    """FLUSHDB of the broker database costs one sweep of each role, no mail."""
     await submit(address, make_submission(1), make_submission(2))
     queue = SignQueue(address, LEASE_S)
     sign_all(queue)
     await submit(address, make_submission(3))
     with valkey.client(db=0) as broker, valkey.client() as client:
         broker.flushdb()
-        assert Runner(client).run([sweep_call(0)]) == [2]
+        assert Runner(client).run([sweep_call(0), sweep_sign_call(0)]) == [1, 1]
         assert (broker.llen("sign"), broker.llen("relay")) == (1, 1)
         wakeup = json.loads(broker.lindex("relay", 0))
         assert json.loads(wakeup["body"])[0] == [DESTINATION]
@@ -223,21 +223,21 @@ async def test_sweep_with_nothing_due_wakes_nobody(address: RedisAddress, valkey
     """An idle spool costs no wake-ups, and a ghost destination is forgotten."""
     with valkey.client(db=0) as broker, valkey.client() as client:
         client.zadd(keys.DESTINATIONS, {"gone.test": 1})
-        assert Runner(client).run([sweep_call(0)]) == [0]
+        assert Runner(client).run([sweep_call(0), sweep_sign_call(0)]) == [0, 0]
         assert broker.keys() == []
         assert not client.exists(keys.DESTINATIONS)
     assert address.broker_db == 0
 
 
-async def test_scripts_are_loaded_again_after_a_restart(address: RedisAddress, client: redis.Redis) -> None:
-    """A restarted Redis has forgotten the scripts: nobody notices."""
+async def test_functions_are_loaded_again_when_redis_lacks_them(address: RedisAddress, client: redis.Redis) -> None:
+    """Somebody flushed the functions, or Redis is a new one: nobody notices."""
     spool = await connect_spool(address)
     queue = SignQueue(address, LEASE_S)
     try:
         await spool.submit(make_submission(1))
-        client.script_flush()
+        client.function_flush()
         await asyncio.gather(spool.submit(make_submission(2)), spool.submit(make_submission(3)))
-        client.script_flush()
+        client.function_flush()
         assert len(queue.claim()[0]) == 3
     finally:
         await spool.close()
