@@ -1,7 +1,7 @@
 """The answer to each command, given what the session has agreed on so far; waits for nothing.
 
 RFC 5321 section 4.1.1; RFC 3207 section 4.2 (STARTTLS), RFC 4954 section 4 (AUTH), RFC 1870 section 6.1 (SIZE),
-RFC 6409 section 6.1 (who may send as whom).
+RFC 6409 section 6.1 (who may send as whom), RFC 3030 (BDAT).
 """
 
 import re
@@ -15,10 +15,21 @@ from ptt.ingress import replies
 from ptt.ingress.data import TOO_LARGE
 from ptt.ingress.names import is_client_name, to_ascii
 from ptt.ingress.sasl import MECHANISMS
-from ptt.ingress.steps import Answer, Authenticate, Greet, ReceiveContent, SkipContent, StartTls, Transaction
+from ptt.ingress.steps import (
+    Answer,
+    Authenticate,
+    Close,
+    Greet,
+    ReceiveChunk,
+    ReceiveContent,
+    SkipChunk,
+    StartTls,
+    Transaction,
+)
 
-MAX_SKIPPED = 2**31  # octets of a BDAT chunk that are thrown away; RFC 3030 knows no limit, our patience has one
-_CHUNK_SIZE = re.compile(r"[0-9]{1,20}")
+MAX_CHUNK = 2**31
+"""Octets of one chunk, wanted or not: RFC 3030 knows no limit, our patience has one."""
+_CHUNK = re.compile(r"([0-9]{1,20})( +LAST)?(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +59,7 @@ def answer_ehlo(state: State, argument: str) -> Answer:
     """List the extensions."""
     _introduce(state, argument)
     state.is_extended = True
-    extensions = ("PIPELINING", f"SIZE {state.policy.max_message_bytes}", "8BITMIME", "SMTPUTF8", "DSN")
+    extensions = ("PIPELINING", f"SIZE {state.policy.max_message_bytes}", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING")
     # RFC 3207 section 4.2: no STARTTLS inside TLS. RFC 4954 section 4: no AUTH where the password could be read.
     offer = f"AUTH {' '.join(MECHANISMS)}" if state.tls else "STARTTLS"
     return Greet((state.policy.hostname, *extensions, offer, "ENHANCEDSTATUSCODES"))
@@ -106,6 +117,8 @@ def answer_rcpt(state: State, argument: str) -> Answer:
     transaction, policy = state.transaction, state.policy
     if transaction is None:
         raise Refused(replies.MAIL_FIRST)
+    if transaction.is_chunked:
+        raise Refused(replies.CHUNKS_BEGUN)
     rcpt = parse_rcpt(argument, smtputf8=transaction.mail.smtputf8, own_domain=policy.hostname, to_ascii=to_ascii)
     # RFC 5321 section 4.5.3.1.10: the first one over the limit hears 452, and those before it stay.
     if rcpt.recipient not in transaction.recipients and len(transaction.recipients) >= policy.max_recipients:
@@ -116,20 +129,43 @@ def answer_rcpt(state: State, argument: str) -> Answer:
 
 def answer_data(state: State, _argument: str) -> Answer:
     """Hand over the transaction."""
-    transaction = state.transaction
-    if transaction is None:
-        raise Refused(replies.MAIL_FIRST)
-    if not transaction.recipients:
-        raise Refused(replies.RCPT_FIRST)
+    transaction = _find_complete(state)
+    if transaction.is_chunked:
+        raise Refused(replies.CHUNKS_BEGUN)
     state.transaction = None
     return ReceiveContent(transaction)
 
 
-def answer_bdat(_state: State, argument: str) -> Answer:
-    """Refuse CHUNKING (RFC 3030), which is not offered."""
-    # The threat: the octets of the chunk, sent along with the command, are read as commands.
-    size = _CHUNK_SIZE.match(argument)
-    return SkipContent(replies.NOT_IMPLEMENTED, min(int(size[0]), MAX_SKIPPED)) if size else replies.NOT_IMPLEMENTED
+def answer_bdat(state: State, argument: str) -> Answer:
+    """Take a chunk (RFC 3030 section 2); of one that is refused the octets are read all the same."""
+    chunk = _CHUNK.fullmatch(argument)
+    # The threat: the octets of the chunk, sent along with the command, are read as commands. Who does not say how many
+    # there are cannot be listened to any more.
+    if chunk is None or int(chunk[1]) > MAX_CHUNK:
+        return Close(replies.UNKNOWN_CHUNK)
+    size_bytes = int(chunk[1])
+    if chunk[3]:
+        return SkipChunk(replies.MALFORMED_ARGUMENT, size_bytes)
+    try:
+        transaction = _find_complete(state)
+    except Refused as refusal:
+        return SkipChunk(refusal.reply, size_bytes)
+    transaction.is_chunked = True
+    if chunk[2]:
+        state.transaction = None
+    return ReceiveChunk(transaction, size_bytes, is_last=bool(chunk[2]))
+
+
+def _find_complete(state: State) -> Transaction:
+    if not state.tls:
+        raise Refused(replies.TLS_FIRST)
+    if not state.login:
+        raise Refused(replies.LOGIN_FIRST)
+    if state.transaction is None:
+        raise Refused(replies.MAIL_FIRST)
+    if not state.transaction.recipients:
+        raise Refused(replies.RCPT_FIRST)
+    return state.transaction
 
 
 def answer_rset(state: State, _argument: str) -> Answer:

@@ -68,5 +68,5 @@ async def _read_client_address(connection: Connection, proxies: tuple[Network, .
                 await connection.receive()
     except (MalformedInput, TimeoutError) as error:
         raise Disconnected from error
-    connection.inbox.skip(header.size_bytes)
+    connection.inbox.take(header.size_bytes)
     return format_peer((header.address,)) if header.address else connection.peer_address

@@ -36,6 +36,11 @@ class Share:
         self._held_bytes = size_bytes
         return True
 
+    def close(self) -> None:
+        """Give everything back."""
+        self._budget.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+
     def __enter__(self) -> Self:
         """Give the share."""
         return self
@@ -44,5 +49,4 @@ class Share:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give everything back."""
-        self._budget.held_bytes -= self._held_bytes
-        self._held_bytes = 0
+        self.close()

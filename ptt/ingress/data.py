@@ -1,7 +1,8 @@
-"""Reads the content that DATA brings: octets in, content or a refusal out; knows no socket.
+"""Reads the content that DATA or BDAT brings: octets in, content or a refusal out; knows no socket.
 
-The content ends at CRLF.CRLF and nowhere else. Whatever is wrong with it is said at that end, so that no octet of a
-message can ever be taken for a command. RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2; RFC 5322 section 2.1.1.
+After DATA it ends at CRLF.CRLF and nowhere else, after BDAT where the client said it would. Whatever is wrong with it
+is said at that end, so that no octet of a message can ever be taken for a command; the rules are the same for both.
+RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2; RFC 5322 section 2.1.1; RFC 3030 section 2.
 """
 
 from ptt.core.errors import Refused
@@ -88,6 +89,56 @@ class DataReader:
         content = bytes(memoryview(octets)[len(_CRLF) :])
         if len(content) > self._max_message_bytes:
             raise Refused(TOO_LARGE)
+        check_octets(content)
+        return content
+
+
+class ChunkReader:
+    """Reads one message that comes in chunks: `feed` with all of them, then `finish`.
+
+    ``held_bytes`` tells how much memory the content takes so far, ``refusal`` why it is thrown away, if it is.
+    """
+
+    __slots__ = ("_max_message_bytes", "_octets", "refusal")
+
+    def __init__(self, max_message_bytes: int) -> None:
+        """Start before the first chunk; ``max_message_bytes`` is as for `DataReader`."""
+        self._octets = bytearray()
+        self._max_message_bytes = max_message_bytes
+        self.refusal: Reply | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Tell how many octets are kept."""
+        return len(self._octets)
+
+    def refuse(self, reply: Reply) -> None:
+        """Throw the content away, now and to come."""
+        self.refusal = self.refusal or reply
+        self._octets.clear()
+
+    def feed(self, octets: bytes | bytearray) -> None:
+        """Take what has arrived of a chunk."""
+        if self.refusal is None:
+            self._octets += octets
+            if len(self._octets) > self._max_message_bytes:
+                self.refuse(TOO_LARGE)
+
+    def finish(self) -> bytes:
+        """Check the content; there is no dot-stuffing to take out.
+
+        Returns:
+            RFC 5322 message with CRLF, empty or ending with CRLF.
+
+        Raises:
+            Refused: 552 or 554, or what `refuse` was told.
+        """
+        if self.refusal:
+            raise Refused(self.refusal)
+        # The next hop is sent it by DATA, which ends the last line: what is signed must be what is sent.
+        if self._octets and not self._octets.endswith(_CRLF):
+            self._octets += _CRLF
+        content = bytes(self._octets)
         check_octets(content)
         return content
 

@@ -13,7 +13,7 @@ from ptt.core.reply import Reply
 from ptt.ingress import answers, replies
 from ptt.ingress.answers import Policy, State
 from ptt.ingress.commands import split_command
-from ptt.ingress.steps import Answer, Close
+from ptt.ingress.steps import Answer, Close, ReceiveChunk, SkipChunk, Transaction
 
 MAX_JUNK = 100
 """Commands that bring no mail forward, since the last mail: a client that loops must not hold a connection for ever."""
@@ -48,7 +48,8 @@ _RULES: Mapping[str, _Rule] = {
     "MAIL": _Rule(handle=answers.answer_mail, needs_login=True),
     "RCPT": _Rule(handle=answers.answer_rcpt, needs_login=True),
     "DATA": _Rule(handle=answers.answer_data, takes_argument=False, needs_login=True),
-    "BDAT": _Rule(handle=answers.answer_bdat, is_allowed_in_clear=True, is_junk=True),
+    # Its handler checks what the other columns check: also of a chunk that is refused the octets must be read.
+    "BDAT": _Rule(handle=answers.answer_bdat, is_allowed_in_clear=True),
     "RSET": _Rule(handle=answers.answer_rset, takes_argument=False, is_junk=True),
     "VRFY": _Rule(handle=answers.answer_vrfy, is_junk=True),
     "EXPN": _Rule(handle=_say(replies.NOT_IMPLEMENTED), is_junk=True),
@@ -76,6 +77,11 @@ class Dialogue:
         self._junk = 0
 
     @property
+    def transaction(self) -> Transaction | None:
+        """Give the transaction that is open."""
+        return self._state.transaction
+
+    @property
     def client_name(self) -> str:
         """Give what the client said in EHLO."""
         return self._state.client_name
@@ -96,7 +102,7 @@ class Dialogue:
             answer = rule.handle(self._state, argument)
         except Refused as refusal:
             return self._count_junk(refusal.reply) if refusal.reply.code in _JUNK_CODES else refusal.reply
-        return self._count_junk(answer) if rule.is_junk else answer
+        return self._count_junk(answer) if rule.is_junk or _is_idle_chunk(answer) else answer
 
     def complete_login(self, login: str) -> None:
         """Take note of a successful login."""
@@ -130,3 +136,9 @@ class Dialogue:
     def _count_junk(self, answer: Answer) -> Answer:
         self._junk += 1
         return Close(replies.TOO_MUCH_JUNK) if self._junk > MAX_JUNK else answer
+
+
+def _is_idle_chunk(answer: Answer) -> bool:
+    return isinstance(answer, SkipChunk) or (
+        isinstance(answer, ReceiveChunk) and not (answer.size_bytes or answer.is_last)
+    )

@@ -1,4 +1,4 @@
-"""Octets that the client has sent and that nobody has read yet: lines for commands, all of it for DATA.
+"""Octets that the client has sent and nobody has read yet: lines for commands, all of it for DATA, a part for BDAT.
 
 A command ends at CRLF only; of a line that is too long no more is kept than shows that it is. RFC 5321 section 2.3.8.
 """
@@ -10,13 +10,12 @@ _CRLF = b"\r\n"
 class Inbox:
     """A buffer of octets."""
 
-    __slots__ = ("_octets", "_skipped", "_stub")
+    __slots__ = ("_octets", "_stub")
 
     def __init__(self) -> None:
         """Start empty."""
         self._octets = bytearray()
         self._stub = b""
-        self._skipped = 0
 
     def __len__(self) -> int:
         """Tell how many octets wait."""
@@ -25,15 +24,6 @@ class Inbox:
     def feed(self, octets: bytes | bytearray) -> None:
         """Add what has arrived."""
         self._octets += octets
-        if self._skipped:
-            self.skip(0)
-
-    def skip(self, count: int) -> None:
-        """Throw away the next octets, also those that have not arrived yet."""
-        count += self._skipped
-        gone = min(count, len(self._octets))
-        del self._octets[:gone]
-        self._skipped = count - gone
 
     def take_line(self) -> bytes | None:
         """Take one line without its CRLF; None as long as it is not complete.
@@ -60,6 +50,14 @@ class Inbox:
     def peek(self, count: int) -> bytes:
         """Look at the next octets, as many as there are, and leave them."""
         return bytes(memoryview(self._octets)[:count])
+
+    def take(self, count: int) -> bytearray:
+        """Take so many octets, or as many as there are."""
+        if count >= len(self._octets):
+            return self.take_all()
+        octets = self._octets[:count]
+        del self._octets[:count]
+        return octets
 
     def startswith(self, octets: bytes) -> bool:
         """Tell what comes next."""

@@ -1,10 +1,11 @@
 """One session: reads a command, has it answered, and takes the steps that need the connection.
 
-RFC 5321 section 3; RFC 2920 section 3.1 (DATA ends a group of commands); RFC 4954; RFC 3207.
+RFC 5321 section 3; RFC 2920 section 3.1 (DATA ends a group of commands); RFC 3030 (BDAT); RFC 4954; RFC 3207.
 """
 
 import logging
 import ssl
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -27,14 +28,13 @@ from ptt.ingress.steps import (
     Authenticate,
     Close,
     Greet,
+    ReceiveChunk,
     ReceiveContent,
-    SkipContent,
+    SkipChunk,
     StartTls,
     Transaction,
 )
-
-MIN_CONTENT_RATE = 10
-"""Octets of content a second, on average over the timeout: one octet before each timeout would hold us for ever."""
+from ptt.ingress.upload import Pace, Upload, read_octets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,7 @@ class Session:
         self._house = house
         self._connection = connection
         self._dialogue = Dialogue(house.policy, house.users, connection.tls)
+        self._upload: Upload | None = None
 
     async def run(self) -> None:
         """Greet, and serve commands until one of them is the last.
@@ -66,8 +67,12 @@ class Session:
             Disconnected: the client is gone.
         """
         self._say(Reply(220, "", f"{self._house.policy.hostname} ESMTP ptt"))
-        while await self._serve(await self._connection.read_line()):
-            pass
+        try:
+            while await self._serve(await self._connection.read_line()):
+                if self._upload is not None and self._dialogue.transaction is not self._upload.transaction:
+                    self._drop_upload()
+        finally:
+            self._drop_upload()
 
     def _say(self, reply: Reply) -> None:
         self._connection.say(replies.format_reply(reply))
@@ -109,10 +114,12 @@ class Session:
             case Authenticate():
                 return await self._take(await self._log_in(answer))
             case ReceiveContent():
-                self._say(await self._receive_message(answer.transaction))
-            case SkipContent():
+                self._say(await self._settle(self._receive_message(answer.transaction)))
+            case ReceiveChunk():
+                self._say(await self._settle(self._receive_chunk(answer)))
+            case SkipChunk():
+                await read_octets(self._connection, answer.size_bytes, self._make_pace(), bytearray.clear)
                 self._say(answer.reply)
-                self._connection.inbox.skip(answer.size_bytes)
             case Close():
                 self._say(answer.reply)
                 return False
@@ -132,20 +139,47 @@ class Session:
         self._connection.say(line + b"\r\n")
         return await self._connection.read_line()
 
-    async def _receive_message(self, transaction: Transaction) -> Reply:
-        self._say(replies.SEND_CONTENT)
-        connection = self._connection
-        client = Client(name=self._dialogue.client_name, address=connection.peer_address, tls=connection.tls)
+    async def _settle(self, receiving: Awaitable[Reply]) -> Reply:
         try:
-            with self._house.budget.open_share() as share:
-                content = await self._receive_content(share)
-                reply = await self._house.acceptor.accept(content, transaction, client)
+            return await receiving
         except Refused as refusal:
             self._emit_refused(refusal.reply)
             return refusal.reply
+
+    async def _receive_message(self, transaction: Transaction) -> Reply:
+        self._say(replies.SEND_CONTENT)
+        with self._house.budget.open_share() as share:
+            return await self._accept(await self._receive_content(share), transaction)
+
+    async def _receive_chunk(self, step: ReceiveChunk) -> Reply:
+        upload = self._upload
+        if upload is None:
+            share = self._house.budget.open_share()
+            upload = self._upload = Upload(step.transaction, self._house.policy.max_message_bytes, share)
+        await read_octets(self._connection, step.size_bytes, self._make_pace(), upload.take)
+        if step.is_last:
+            return await self._accept(upload.finish(), step.transaction)
+        if upload.refusal is None:
+            return Reply(250, "2.0.0", f"{step.size_bytes} octets received")
+        # RFC 3030 section 2: the transaction has failed; chunks that are on their way already are read and refused.
+        self._dialogue.reset()
+        raise Refused(upload.refusal)
+
+    async def _accept(self, content: bytes, transaction: Transaction) -> Reply:
+        connection = self._connection
+        client = Client(name=self._dialogue.client_name, address=connection.peer_address, tls=connection.tls)
+        reply = await self._house.acceptor.accept(content, transaction, client)
         if reply.is_success:
             self._dialogue.complete_mail()
         return reply
+
+    def _drop_upload(self) -> None:
+        if self._upload is not None:
+            self._upload.close()
+            self._upload = None
+
+    def _make_pace(self) -> Pace:
+        return Pace(self._connection, self._house.timeout_s)
 
     def _emit_refused(self, reply: Reply) -> None:
         maillog.emit(
@@ -159,16 +193,11 @@ class Session:
         )
 
     async def _receive_content(self, share: Share) -> bytes:
-        connection = self._connection
+        connection, pace = self._connection, self._make_pace()
         reader = DataReader(self._house.policy.max_message_bytes)
-        progress_bytes = max(1, int(MIN_CONTENT_RATE * self._house.timeout_s))
-        missing_bytes = 0
         while True:
             octets = connection.inbox.take_all()
-            missing_bytes -= len(octets)
-            if missing_bytes <= 0:
-                missing_bytes = progress_bytes
-                connection.restart_clock()
+            pace.note(len(octets))
             rest = reader.feed(octets)
             if not share.hold(reader.held_bytes):
                 reader.refuse(replies.NO_MEMORY)

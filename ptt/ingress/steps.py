@@ -16,6 +16,8 @@ class Transaction:
     user: User
     mail: MailCommand
     recipients: dict[Address, RecipientRequest] = field(default_factory=dict)
+    is_chunked: bool = False
+    """Whether BDAT has begun to bring the content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,17 @@ class ReceiveContent:
 
 
 @dataclass(frozen=True, slots=True)
-class SkipContent:
-    """Say the reply and throw away so many octets."""
+class ReceiveChunk:
+    """Read so many octets of the content of this transaction; the message is complete with the last."""
+
+    transaction: Transaction
+    size_bytes: int
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SkipChunk:
+    """Throw away so many octets and say the reply."""
 
     reply: Reply
     size_bytes: int
@@ -60,4 +71,4 @@ class Close:
     reply: Reply
 
 
-Answer = Reply | Greet | StartTls | Authenticate | ReceiveContent | SkipContent | Close
+Answer = Reply | Greet | StartTls | Authenticate | ReceiveContent | ReceiveChunk | SkipChunk | Close

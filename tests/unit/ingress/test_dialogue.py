@@ -12,7 +12,7 @@ from ptt.ingress import replies
 from ptt.ingress.answers import Policy
 from ptt.ingress.dialogue import MAX_FAILURES, Dialogue
 from ptt.ingress.sasl import INVALID_CREDENTIALS
-from ptt.ingress.steps import Authenticate, Close, Greet, ReceiveContent, SkipContent, StartTls
+from ptt.ingress.steps import Authenticate, Close, Greet, ReceiveChunk, ReceiveContent, SkipChunk, StartTls
 from tests.servers.submission import ALICE, HOSTNAME, FixedUsers
 
 POLICY = Policy(hostname=Domain(HOSTNAME), max_message_bytes=1000, max_recipients=3)
@@ -46,9 +46,9 @@ def test_any_lines_get_sound_answers(lines: list[bytes], has_tls: bool, has_logi
         match dialogue.answer(line):
             case Reply() as reply:
                 assert _ENHANCED.fullmatch(str(reply)), reply
-            case Close(reply) | SkipContent(reply):
+            case Close(reply) | SkipChunk(reply):
                 assert _ENHANCED.fullmatch(str(reply)), reply
-            case ReceiveContent(transaction):
+            case ReceiveContent(transaction) | ReceiveChunk(transaction):
                 assert has_login
                 assert has_tls
                 assert transaction.user is ALICE
@@ -76,8 +76,17 @@ def test_failed_logins_are_counted_until_the_connection_closes() -> None:
     assert answers == [INVALID_CREDENTIALS] * (MAX_FAILURES - 1) + [Close(replies.TOO_MANY_FAILURES)]
 
 
-@pytest.mark.parametrize(("argument", "size"), [("5", 5), ("5 LAST", 5), ("99999999999999999999", 2**31), ("0", 0)])
-def test_chunk_of_bdat_is_measured(argument: str, size: int) -> None:
-    """What the client announces is skipped, up to a limit of ours (RFC 3030 section 2)."""
-    assert begin().answer(f"BDAT {argument}".encode()) == SkipContent(replies.NOT_IMPLEMENTED, size)
-    assert begin().answer(b"BDAT LAST") == replies.NOT_IMPLEMENTED
+@pytest.mark.parametrize(
+    ("argument", "size"), [("5", 5), ("5 LAST", 5), ("0", 0), ("5 FIRST", 5), ("2147483648 last", 2**31)]
+)
+def test_chunk_that_is_refused_is_measured(argument: str, size: int) -> None:
+    """RFC 3030 section 2: its octets are read whatever the answer is."""
+    answer = begin().answer(f"BDAT {argument}".encode())
+    assert isinstance(answer, SkipChunk)
+    assert (answer.size_bytes, answer.reply.code) == (size, 501 if "FIRST" in argument else 503)
+
+
+@pytest.mark.parametrize("argument", ["", "LAST", "-1", "2147483649", "99999999999999999999", "٣"])
+def test_chunk_of_no_size_ends_the_session(argument: str) -> None:
+    """Nobody could tell its octets from commands."""
+    assert begin().answer(f"BDAT {argument}".encode()) == Close(replies.UNKNOWN_CHUNK)

@@ -18,7 +18,7 @@ def heads(replies: list[str]) -> list[str]:
 
 async def test_ehlo_lists_what_is_implemented_and_nothing_else() -> None:
     """RFC 3207 section 4.2 and RFC 4954 section 4: STARTTLS in clear only, AUTH inside TLS only."""
-    common = ["PIPELINING", "SIZE 200000", "8BITMIME", "SMTPUTF8", "DSN"]
+    common = ["PIPELINING", "SIZE 200000", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING"]
     async with running_submission() as server:
         async with connected(server, implicit=False) as client:
             lines = (await client.ask("EHLO client.test")).split("\n")

@@ -127,15 +127,6 @@ async def test_quit_behind_the_dot_is_answered_after_it() -> None:
         assert len(server.spool.submissions) == 1
 
 
-@pytest.mark.parametrize("payload", [b"hello", b"RSET\r"])
-async def test_chunk_of_bdat_is_never_a_command(payload: bytes) -> None:
-    """Case 28: CHUNKING is not offered; one 502, and the octets of the chunk are gone."""
-    async with running_submission() as server, logged_in(server) as client:
-        await client.send(b"BDAT 5 LAST\r\n" + payload + b"NOOP\r\n")
-        assert await client.reply() == "502 5.5.1 Command not implemented"
-        assert await client.reply() == "250 2.0.0 OK"
-
-
 async def test_message_that_is_cut_off_is_not_accepted() -> None:
     """Case 18: no end of content, no message; over TLS a cut without close_notify is the same."""
     async with running_submission() as server:
