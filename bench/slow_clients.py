@@ -1,7 +1,7 @@
 """What thousands of slow clients cost: the time of a good client beside them, and the memory of each connection.
 
 Run it from the root of the checkout:  python -m bench.slow_clients [--clients 2000] [--messages 400]
-Starts an embedded Valkey and one ptt-ingress of its own on the loopback. It asserts nothing: it prints what it measured.
+Starts an embedded Valkey and a ptt-ingress of its own on the loopback. It asserts nothing: it prints what it measured.
 A fifth of the slow clients each stays (1) before its TLS handshake, (2) silent after it, and sends an octet every 5 s
 (3) as a command before EHLO, (4) within AUTH LOGIN, (5) within DATA.
 """
@@ -115,7 +115,7 @@ class SlowClients:
         (self._kept if stage == "silent" else self._dripping).append(streams[1])
 
 
-def run_slow_clients(pipe: Pipe, port: int, authority: str, count: int, stages: tuple[str, ...]) -> None:  # noqa: PLR0913, PLR0917 - the arguments of a process
+def run_slow_clients(pipe: Pipe, port: int, authority: str, count: int, stages: tuple[str, ...]) -> None:
     """Be the process of the slow clients: say when all are open, count them when asked, end when asked again."""
     sslproto.SSLProtocol.max_size = 16_640  # or this process would need half a gigabyte itself
 

@@ -10,9 +10,10 @@ import click
 
 from ptt.cli.exits import FAILED, NOT_FOUND, Exit
 from ptt.cli.passwords import read_new_password
+from ptt.cli.user_text import describe, describe_usage, list_patterns
 from ptt.core.credentials import make_application_password
 from ptt.core.errors import ConfigError
-from ptt.core.user import User, parse_login
+from ptt.core.user import parse_login
 from ptt.core.user_file import (
     add_application_password,
     format_user,
@@ -20,7 +21,7 @@ from ptt.core.user_file import (
     replace_enabled,
     replace_password,
 )
-from ptt.settings import load_with_origins, redact_url
+from ptt.settings import Settings, load_with_origins, redact_url
 from ptt.store.users_commit import commit_user, read_users
 from ptt.store.users_password import derive_scram, hash_password
 from ptt.store.users_transfer import Access
@@ -155,14 +156,15 @@ def list_(obj: dict[str, Path | None], output: str) -> None:
 
     Example: ptt user list -o json
     """
-    users = [found for _, found in sorted(read_users(_find_repository(obj)).users.items())]
+    settings, access = _load(obj)
+    users = [found for _, found in sorted(read_users(access).users.items())]
     if output == "json":
-        click.echo(json.dumps([_describe(found) for found in users], indent=2))
+        click.echo(json.dumps([describe(found, settings) for found in users], indent=2))
         return
     width = max((len(found.login) for found in users), default=0)
     for found in users:
         state = "enabled" if found.enabled else "disabled"
-        click.echo(f"{found.login:{width}}  {state:8}  {' '.join(_list_patterns(found))}")
+        click.echo(f"{found.login:{width}}  {state:8}  {' '.join(list_patterns(found))}")
 
 
 @user.command()
@@ -170,29 +172,40 @@ def list_(obj: dict[str, Path | None], output: str) -> None:
 @_output
 @click.pass_obj
 def show(obj: dict[str, Path | None], login: str, output: str) -> None:
-    """Show one user, without the password's hash."""
-    found = read_users(_find_repository(obj)).users.get(login)
+    """Show one user, without the password's hash, and what was sent of what may be.
+
+    Where Redis does not answer, all but the last is shown.
+    """
+    settings, access = _load(obj)
+    found = read_users(access).users.get(login)
     if found is None:
         raise Exit(f"there is no user {login}", NOT_FOUND)
-    row = _describe(found)
+    row = describe(found, settings)
+    usage, line = describe_usage(login, settings)
     if output == "json":
-        click.echo(json.dumps(row, indent=2))
+        click.echo(json.dumps({**row, "usage": usage}, indent=2))
         return
     for name, value in row.items():
         click.echo(f"{name}: {' '.join(value) if isinstance(value, list) else json.dumps(value, ensure_ascii=False)}")
+    click.echo(f"usage: {line}")
 
 
 def _find_repository(obj: dict[str, Path | None]) -> Access:
+    return _load(obj)[1]
+
+
+def _load(obj: dict[str, Path | None]) -> tuple[Settings, Access]:
     loaded = load_with_origins(obj["config"])
     users = loaded.settings.users
     if not users.repository:
         raise ConfigError(f"{loaded.file or 'ptt.toml'}: users.repository: missing; `ptt init` makes one")
-    return Access(
+    access = Access(
         repository=users.repository,
         branch=users.branch,
         ssh_key_file=users.ssh_key_file,
         password_file=users.password_file,
     )
+    return loaded.settings, access
 
 
 def _choose_password(*, password_stdin: bool, generate: bool) -> bytes:
@@ -213,19 +226,3 @@ def _change(access: Access, login: str, edit: Callable[[str], str], message: str
 def _commit(access: Access, login: str, edit: Callable[[str | None], str], message: str) -> None:
     commit = commit_user(access, login, edit, message)
     click.echo(f"{message}: commit {commit} on {access.branch} of {redact_url(access.repository)}", err=True)
-
-
-def _describe(found: User) -> dict[str, object]:
-    return {
-        "login": found.login,
-        "enabled": found.enabled,
-        "addresses": _list_patterns(found),
-        "rate_per_hour": found.rate_per_hour,
-        "scram": found.scram is not None,
-        "certificates": sorted(found.certificates),
-        "application_passwords": [password.name for password in found.application_passwords],
-    }
-
-
-def _list_patterns(found: User) -> list[str]:
-    return sorted([*map(str, found.addresses), *(f"*@{domain}" for domain in found.domains)])

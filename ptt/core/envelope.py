@@ -12,6 +12,7 @@ from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.errors import MalformedInput
 from ptt.core.notify import Notify, RecipientRequest
 from ptt.core.options import NO_OPTIONS, Options, describe_options, parse_options
+from ptt.core.rates import Quota
 
 QueueId = NewType("QueueId", str)
 """20 characters of Crockford's base 32: 9 of time, 11 of chance; sorts by time."""
@@ -56,6 +57,8 @@ class Submission:
     content: bytes
     content_sha256: bytes
     seal: bytes
+    quota: Quota | None = None
+    """What it counts against; None: nothing."""
 
 
 def format_queue_id(time_ms: int, random_bits: int) -> QueueId:

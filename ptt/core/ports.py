@@ -7,6 +7,8 @@ from ptt.core.address import Address, Domain
 from ptt.core.envelope import Submission
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Outcome
+from ptt.core.rates import Quota
+from ptt.core.reply import Reply
 from ptt.core.routing import IPAddress, Mx
 from ptt.core.user import User
 
@@ -18,12 +20,15 @@ class Spool(Protocol):
     def has_room(self) -> bool:
         """Tell whether new mail is welcome: what lies here already must keep the room that its delivery needs."""
 
+    def foresee_refusal(self, quota: Quota) -> Reply | None:
+        """Give the reply that a message of this user would meet, if the user is known to be over a limit."""
+
     async def submit(self, submission: Submission) -> None:
         """Make the message durable and wake the sign role; it may be answered with 250 once this returns.
 
         Raises:
             Unavailable: it is not known to be durable within the deadline; the client must hear 451.
-            Refused: the spool takes nothing now (452).
+            Refused: the spool takes nothing now (452), or nothing more of this user (451, 452).
         """
 
 

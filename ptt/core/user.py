@@ -18,11 +18,14 @@ _KEYS = {
     "password": str,
     "addresses": list,
     "rate_per_hour": int,
+    "rate_per_day": int,
+    "recipients_per_day": int,
     "enabled": bool,
     "scram": str,
     "certificates": list,
     "application_passwords": list,
 }
+_RATES = ("rate_per_hour", "rate_per_day", "recipients_per_day")
 _Raw = TypeVar("_Raw")
 _Parsed = TypeVar("_Parsed")
 
@@ -37,6 +40,8 @@ class User:
     domains: frozenset[Domain]
     """The domains of the ``*@domain`` patterns: any local part is allowed there."""
     rate_per_hour: int | None = None
+    rate_per_day: int | None = None
+    recipients_per_day: int | None = None
     enabled: bool = True
     scram: ScramVerifier | None = None
     """The same password in the form that SCRAM needs; without it this user cannot use SCRAM."""
@@ -91,6 +96,8 @@ def parse_user(login: str, text: str) -> User:
         addresses=frozenset(pattern for pattern in patterns if isinstance(pattern, Address)),
         domains=frozenset(pattern for pattern in patterns if not isinstance(pattern, Address)),
         rate_per_hour=fields.get("rate_per_hour"),
+        rate_per_day=fields.get("rate_per_day"),
+        recipients_per_day=fields.get("recipients_per_day"),
         enabled=fields.get("enabled", True),
         scram=_name_key("scram", parse_verifier, fields["scram"]) if "scram" in fields else None,
         certificates=frozenset(
@@ -112,9 +119,10 @@ def _check_keys(fields: dict[str, object]) -> None:
             raise MalformedInput(f"{key}: missing")
     if not str(fields["password"]).startswith(PASSWORD_PREFIX):
         raise MalformedInput("password: not an argon2id hash")
-    rate = fields.get("rate_per_hour")
-    if isinstance(rate, int) and rate < 1:
-        raise MalformedInput("rate_per_hour: must be at least 1")
+    for key in _RATES:
+        rate = fields.get(key)
+        if isinstance(rate, int) and rate < 1:
+            raise MalformedInput(f"{key}: must be at least 1")
 
 
 def _name_key(key: str, parse: Callable[[_Raw], _Parsed], value: _Raw) -> _Parsed:

@@ -8,18 +8,20 @@ import hashlib
 import logging
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ptt import maillog
 from ptt.core.address import Domain
 from ptt.core.envelope import Envelope, QueueId, Submission, format_envelope, format_queue_id
-from ptt.core.errors import Unavailable
+from ptt.core.errors import Refused, Unavailable
 from ptt.core.headers import Author, Stamp, prepare_content
 from ptt.core.notify import NO_REQUEST
 from ptt.core.ports import Spool
+from ptt.core.rates import UNLIMITED, Quota, Rates, choose_rates, refuse_for_ever
 from ptt.core.reply import Reply
 from ptt.core.seal import compute_seal
+from ptt.core.user import User
 from ptt.ingress import replies
 from ptt.ingress.names import to_ascii
 from ptt.ingress.steps import Transaction
@@ -46,6 +48,14 @@ class Acceptor:
     hostname: Domain
     seal_key: bytes
     spool: Spool
+    rates: Rates = UNLIMITED
+    """What a user may send whose file says nothing."""
+
+    def foresee_refusal(self, user: User) -> Reply | None:
+        """Give what a message of this user would be refused with, as far as that is known without asking anybody."""
+        if not self.spool.has_room:
+            return replies.NO_STORAGE
+        return self.spool.foresee_refusal(self._make_quota(user, 1))
 
     async def accept(self, content: bytes, transaction: Transaction, client: Client) -> Reply:
         """Check, complete, seal and spool one message.
@@ -61,6 +71,9 @@ class Acceptor:
         Raises:
             Refused: by a rule for messages, or by the spool.
         """
+        quota = self._make_quota(transaction.user, len(transaction.recipients))
+        if refusal := refuse_for_ever(quota):
+            raise Refused(refusal)
         now = time.time()
         queue_id = format_queue_id(int(now * 1000), secrets.randbits(_RANDOM_BITS))
         maillog.queue_id_var.set(queue_id)
@@ -77,12 +90,15 @@ class Acceptor:
         else:
             submission = self._prepare(content, transaction, stamp)
         try:
-            await self.spool.submit(submission)
+            await self.spool.submit(replace(submission, quota=quota))
         except Unavailable as error:
             maillog.emit("spool.unavailable", logging.ERROR, reason=str(error))
             return replies.UNAVAILABLE
         _emit_accepted(submission, transaction, client)
         return Reply(250, "2.0.0", f"queued as {queue_id}")
+
+    def _make_quota(self, user: User, recipients: int) -> Quota:
+        return Quota(login=user.login, recipients=recipients, rates=choose_rates(user, self.rates))
 
     def _prepare(self, content: bytes, transaction: Transaction, stamp: Stamp) -> Submission:
         mail, user = transaction.mail, transaction.user

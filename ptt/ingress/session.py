@@ -88,9 +88,9 @@ class Session:
             # Who tries to send in another's name leaves a trace.
             if answer is replies.SENDER_NOT_OWNED or answer is replies.USER_GONE:
                 self._emit_refused(answer)
-            if answer is replies.SENDER_OK and not self._house.acceptor.spool.has_room:
+            if answer is replies.SENDER_OK and (refusal := self._foresee_refusal()):
                 self._dialogue.reset()
-                answer = replies.NO_STORAGE
+                answer = refusal
             return await self._take(answer)
         except (Dismissed, Disconnected):
             raise
@@ -101,6 +101,10 @@ class Session:
         finally:
             maillog.queue_id_var.set("")
         return True
+
+    def _foresee_refusal(self) -> Reply | None:
+        transaction = self._dialogue.transaction
+        return self._house.acceptor.foresee_refusal(transaction.user) if transaction else None
 
     async def _take(self, answer: Answer) -> bool:
         match answer:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from ptt.core.address import parse_domain
+from ptt.core.rates import Rates
 from ptt.core.repository import check_repository
 from ptt.settings.urls import check_redis_url, name_database, name_server, put_database
 
@@ -119,8 +120,23 @@ class Ingress(Section):
     """Most connections of one ingress process at once, handshakes included; one more hears 421."""
     max_connections_per_address: int = Field(default=0, ge=0, le=100_000)
     """Most of them from one IPv4 address or IPv6 /64; 0 means half of max_connections."""
+    rate_per_hour: int = Field(default=0, ge=0)
+    """Most messages of one user within an hour, for whom the user's file says nothing; 0 means no limit."""
+    rate_per_day: int = Field(default=0, ge=0)
+    """The same within a day."""
+    recipients_per_day: int = Field(default=0, ge=0)
+    """Most recipients of one user's messages within a day; 0 means no limit."""
     seal_key_file: Path | None = None
     """32 random bytes in base64; the same file on ingress and sign hosts."""
+
+    @property
+    def rates(self) -> Rates:
+        """What a user may send whose file says nothing."""
+        return Rates(
+            messages_per_hour=self.rate_per_hour,
+            messages_per_day=self.rate_per_day,
+            recipients_per_day=self.recipients_per_day,
+        )
 
     @property
     def all_certificates(self) -> tuple[Certificate, ...]:

@@ -16,6 +16,7 @@ Spool database:
     ptt2:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
                            without destination when it was not signed, "report" when no report could be made
     ptt2:done:<queue-id>   the message is done and its name stays taken; expires
+    ptt2:rate:<login>      hash: what a user has sent in the hour and the day that run; expires with them
     ptt2:events            stream, capped: attempts with their outcomes, and what people did, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
@@ -47,6 +48,7 @@ MESSAGE = f"{PREFIX}m:"
 DELIVERY = f"{PREFIX}d:"
 CONTENT = f"{PREFIX}c:"
 QUEUE = f"{PREFIX}q:"
+RATE = f"{PREFIX}rate:"
 
 PERMANENT = (SIGN, DESTINATIONS, REPORTS, PARKED, EVENTS)
 """Keys that may stay without a TTL in an empty spool; all others go with their message."""
@@ -131,6 +133,11 @@ def delivery(queue_id: QueueId) -> str:
 def state(queue_id: QueueId, destination: Domain | Literal[""]) -> str:
     """Name the hash with the fields of one destination; of the time before signing if it is empty."""
     return delivery(queue_id) if destination else message(queue_id)
+
+
+def rate(login: str) -> str:
+    """Name the counts of a user."""
+    return RATE + login
 
 
 def content(queue_id: QueueId) -> str:

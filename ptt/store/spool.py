@@ -9,12 +9,15 @@ from redis.exceptions import RedisError
 from ptt import maillog
 from ptt.core.envelope import Submission, parse_envelope
 from ptt.core.errors import Refused, Unavailable
+from ptt.core.rates import UNLIMITED, Quota
+from ptt.core.reply import Reply
 from ptt.core.wakeup import SIGN_WAKEUP
 from ptt.store import keys
 from ptt.store.batch import Batch
 from ptt.store.connection import RedisAddress, check_server, connect_async
 from ptt.store.ending import end
 from ptt.store.scripts import FULL, SCRIPTS, Call, translate
+from ptt.store.usage import Pauses
 
 CHUNK_BYTES = 262_144
 """Larger content is written in such pieces: one command of 25 MB would stall all other clients for 0.2 s."""
@@ -36,6 +39,7 @@ class RedisSpool:
         self._broker_db = broker_db
         self._withdrawals: set[asyncio.Task[object]] = set()
         self._has_room = True
+        self._pauses = Pauses()
         self._batch = Batch(client)
         self._batch.start()
         self._watch = asyncio.create_task(self._watch_memory(), name="redis-memory")
@@ -45,12 +49,16 @@ class RedisSpool:
         """Tell whether the memory of Redis is below MEMORY_SHARE of its limit."""
         return self._has_room
 
+    def foresee_refusal(self, quota: Quota) -> Reply | None:
+        """Give what a message of this user would be refused with, if the spool said so a while ago."""
+        return self._pauses.find(quota)
+
     async def submit(self, submission: Submission) -> None:
         """Make the message durable and wake the sign role.
 
         Raises:
             Unavailable: not known to be durable in time; it is taken back as soon as Redis answers.
-            Refused: Redis is out of memory, or nearly so (452).
+            Refused: Redis is out of memory, or nearly so (452), or the user is over a limit (451, 452).
         """
         if not self._has_room:
             raise Refused(FULL)
@@ -58,10 +66,12 @@ class RedisSpool:
         if len(submission.content) > CHUNK_BYTES:
             chunks = await self._upload(submission)
         try:
-            await self._batch.run(self._spool_call(submission, chunks), SUBMIT_TIMEOUT_S)
+            answer = await self._batch.run(self._spool_call(submission, chunks), SUBMIT_TIMEOUT_S)
         except Unavailable:
             self._withdraw(submission)
             raise
+        if isinstance(answer, list) and submission.quota is not None:
+            raise Refused(self._pauses.note(submission.quota, answer))
 
     async def close(self) -> None:
         """Stop; what waits hears Unavailable."""
@@ -71,9 +81,10 @@ class RedisSpool:
 
     def _spool_call(self, submission: Submission, chunks: int) -> Call:
         queue_id = submission.queue_id
+        counts, limits = _count_against(submission.quota)
         return Call(
             SCRIPTS["spool"],
-            (keys.message(queue_id), keys.SIGN, keys.content(queue_id)),
+            (keys.message(queue_id), keys.SIGN, keys.content(queue_id), *counts),
             (
                 queue_id,
                 submission.envelope_json,
@@ -85,6 +96,7 @@ class RedisSpool:
                 self._broker_db,
                 keys.WAKE_TTL_MS,
                 SIGN_WAKEUP,
+                *limits,
             ),
         )
 
@@ -134,6 +146,15 @@ class RedisSpool:
                 recipient=str(recipient),
                 reason="the client heard 451, and the message could not be taken back",
             )
+
+
+def _count_against(quota: Quota | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Give the key and the arguments for what is counted; nothing for a user without limits."""
+    if quota is None or quota.rates == UNLIMITED:
+        return (), ()
+    rates = quota.rates
+    limits = (rates.messages_per_hour, rates.messages_per_day, rates.recipients_per_day)
+    return (keys.rate(quota.login),), (quota.recipients, *limits)
 
 
 async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False) -> RedisSpool:

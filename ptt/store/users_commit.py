@@ -30,7 +30,7 @@ One file a user, `users/<login>.toml`:
 
     password = "$argon2id$..."
     addresses = ["alice@example.org", "*@alerts.example.org"]
-    rate_per_hour = 500        # optional
+    rate_per_hour = 500        # optional, as are rate_per_day and recipients_per_day
     enabled = true             # optional
     scram = "SCRAM-SHA-256$..."              # optional: the same password for SCRAM
     certificates = ["sha256:..."]            # optional: client certificates that log in without a password

@@ -91,7 +91,7 @@ class Entrance:
                 max_recipients=ingress.max_recipients,
             ),
             users=self._users,
-            acceptor=Acceptor(hostname=hostname, seal_key=self._seal_key, spool=spool),
+            acceptor=Acceptor(hostname=hostname, seal_key=self._seal_key, spool=spool, rates=ingress.rates),
             budget=Budget(HELD_MESSAGES * ingress.max_message_bytes),
             tls_context=self._tls.context,
             timeout_s=ingress.timeout_s,

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from ptt.cli import main as cli
 from tests.servers.ingress import (
     LOGIN,
     PASSWORD,
@@ -99,6 +101,29 @@ def test_redis_away_is_451_and_never_250(tmp_path: Path, own_redis: RedisServer)
         own_redis.start()
         assert client.sendmail(SENDER, ["rita@destination.test"], MESSAGE) == {}
         assert [event["recipients"] for event in ingress.events("message.accepted")] == [1]
+
+
+def test_user_over_the_rate_hears_451_and_show_tells_usage(site: IngressSite) -> None:
+    """The default of [ingress] holds for who has none in the file; without Redis `ptt user show` shows the rest."""
+    site.write_config(rate_per_hour=1)
+    with running_ingress(site) as ingress, open_client(site, ingress) as client:
+        client.login(LOGIN, PASSWORD)
+        assert client.sendmail(SENDER, ["rita@destination.test"], MESSAGE) == {}
+        with pytest.raises(smtplib.SMTPDataError, match="You may send 1 messages an hour; try again in 60 minutes"):
+            client.sendmail(SENDER, ["rita@destination.test"], MESSAGE)
+        assert client.mail(SENDER)[0] == 451
+    shown = json.loads(show_user(site))
+    assert shown["rate_per_hour"] == shown["usage"]["messages_this_hour"] == 1
+    site.redis_url = "unix:///nowhere/redis.sock?db=1"
+    site.write_config()
+    assert json.loads(show_user(site))["usage"] is None
+
+
+def show_user(site: IngressSite) -> str:
+    """Run `ptt user show`."""
+    result = CliRunner().invoke(cli, ["--config", str(site.config), "user", "show", LOGIN, "-o", "json"])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def test_unsafe_redis_is_refused_unless_allowed(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trustme
 
 from ptt.core.address import Address, Domain
 from ptt.core.envelope import Envelope, Submission, parse_envelope
+from ptt.core.rates import Quota
+from ptt.core.reply import Reply
 from ptt.core.user import User
 from ptt.ingress.acceptance import Acceptor
 from ptt.ingress.answers import Policy
@@ -47,6 +49,7 @@ class RecordingSpool:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     is_waiting: bool = False
     room: bool = True
+    foreseen: Reply | None = None
 
     def __post_init__(self) -> None:
         """Let everything pass."""
@@ -56,6 +59,10 @@ class RecordingSpool:
     def has_room(self) -> bool:
         """Tell what the test says."""
         return self.room
+
+    def foresee_refusal(self, quota: Quota) -> Reply | None:
+        """Give what the test says."""
+        return self.foreseen and replace(self.foreseen, text=f"{quota.login} {quota.rates.messages_per_hour}")
 
     async def submit(self, submission: Submission) -> None:
         """Keep the submission."""

@@ -1,14 +1,45 @@
 #!lua
 -- Make an accepted message durable, due for signing, and wake the sign role: all or nothing, and the same again
 -- when the client of Redis repeats it because it never saw the answer.
--- KEYS: message, sign queue, content list
--- ARGV: queue-id, envelope, sha256, seal, size, number of chunks, content, broker db, wake ttl ms, wake-up
--- Returns 1, or 0 when it is or was there already. Reads nothing of what it writes.
+-- KEYS: message, sign queue, content list, and of a user with limits: the counts
+-- ARGV: queue-id, envelope, sha256, seal, size, number of chunks, content, broker db, wake ttl ms, wake-up;
+--   of a user with limits: number of recipients, messages an hour, messages a day, recipients a day (0: no limit)
+-- Returns 1, or 0 when it is or was there already, or for who is over a limit: {its number, ms to wait, what is left}.
+-- Of what it writes it reads the counts only.
+
+-- Count a message; a window begins with the first message in it. Of several limits the one with the longest wait counts.
+local function count(key, recipients, limits)
+  local found = redis.call('HMGET', key, 'hour_ends', 'hour', 'day_ends', 'day', 'recipients')
+  for index = 1, 5 do found[index] = tonumber(found[index] or 0) end
+  local hour_ends, hour, day_ends, day, sent = unpack(found)
+  if hour_ends <= now then hour_ends, hour = now + 3600000, 0 end
+  if day_ends <= now then day_ends, day, sent = now + 86400000, 0, 0 end
+  local ends, used, added = {hour_ends, day_ends, day_ends}, {hour, day, sent}, {1, 1, recipients}
+  local over = nil
+  for number = 1, 3 do
+    local limit = tonumber(limits[number])
+    if limit > 0 and used[number] + added[number] > limit and (not over or ends[number] - now > over[2]) then
+      over = {number, ends[number] - now, limit - used[number]}
+    end
+  end
+  if over then return over end
+  redis.call('HSET', key, 'hour_ends', hour_ends, 'hour', hour + 1, 'day_ends', day_ends, 'day', day + 1,
+    'recipients', sent + recipients)
+  redis.call('PEXPIRE', key, math.max(hour_ends, day_ends) - now)
+end
+
 if redis.call('EXISTS', DONE .. ARGV[1]) == 1 then return 0 end
 if redis.call('HSETNX', KEYS[1], 'version', @DATA_VERSION@) == 0 then return 0 end
 if tonumber(ARGV[6]) > 0 and redis.call('PERSIST', KEYS[3]) == 0 then
   redis.call('DEL', KEYS[1])
   return redis.error_reply('PTT the uploaded chunks are gone')
+end
+if KEYS[4] then
+  local over = count(KEYS[4], tonumber(ARGV[11]), {ARGV[12], ARGV[13], ARGV[14]})
+  if over then
+    redis.call('UNLINK', KEYS[1], KEYS[3])
+    return over
+  end
 end
 redis.call('HSET', KEYS[1], 'envelope', ARGV[2], 'sha256', ARGV[3], 'seal', ARGV[4], 'size', ARGV[5],
   'chunks', ARGV[6], 'content', ARGV[7], 'accepted', now)

@@ -63,6 +63,7 @@ def test_may_send_as_only_what_is_listed(address: str, *, is_own: bool) -> None:
         (MINIMAL + "admin = true", "admin: unknown key"),
         (MINIMAL + "rate_per_hour = true", "rate_per_hour: must be int, not bool"),
         (MINIMAL + "rate_per_hour = 0", "rate_per_hour: must be at least 1"),
+        (MINIMAL + "recipients_per_day = -1", "recipients_per_day: must be at least 1"),
         (MINIMAL + "enabled = 1", "enabled: must be bool, not int"),
         (MINIMAL.replace(HASH, "secret"), "password: not an argon2id hash"),
         (MINIMAL.replace(HASH, "$argon2i$v=19$m=1"), "password: not an argon2id hash"),

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from ptt.core.reply import Reply
 from tests.servers.submission import Client, connected, logged_in, running_submission
 from tests.waiting import wait_until_async
 
@@ -136,3 +137,14 @@ async def test_connection_over_the_limit_hears_421() -> None:
         await wait_until_async(lambda: server.listener.connection_count == 1, "the second has left")
         async with connected(server) as third:
             assert await third.ask("NOOP") == "250 2.0.0 OK"
+
+
+async def test_user_over_a_limit_hears_so_at_mail() -> None:
+    """A message that would be refused at the spool need not be sent at all; the session goes on."""
+    async with running_submission() as server, logged_in(server) as client:
+        server.spool.foreseen = Reply(451, "4.7.1", "")
+        assert await client.ask("MAIL FROM:<alice@example.test>") == "451 4.7.1 alice 0"
+        server.spool.foreseen = None
+        assert (await client.submit(HEADER)).startswith("250 ")
+        quotas = [submission.quota for submission in server.spool.submissions]
+        assert [quota and (quota.login, quota.recipients) for quota in quotas] == [("alice", 1)]
