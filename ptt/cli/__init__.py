@@ -18,7 +18,7 @@ COMMANDS = {
     "config": ("ptt.cli.config:config", "The settings: check, show."),
     "demo": ("ptt.cli.demo:demo", "Show the whole path of mail on this machine, and check every step."),
     "init": ("ptt.cli.init:init", "Make a folder with all that `ptt up` needs."),
-    "key": ("ptt.cli.key:key", "DKIM keys: create, publish, list."),
+    "key": ("ptt.cli.key:key", "DKIM keys: create, publish, rotate, retire, list."),
     "queue": ("ptt.cli.queue:queue", "Mail that waits: list, show, retry, hold, release, fail."),
     "send": ("ptt.cli.send:send", "Send a test message through the ingress."),
     "trace": ("ptt.cli.trace:trace", "Tell what happened to a message, or to mail for or from an address."),

@@ -1,43 +1,40 @@
-"""``ptt key``: create, publish and list DKIM keys. Run where the keys are."""
+"""``ptt key``: create, publish and list DKIM keys, and what ``key_life`` has. Run where the keys are."""
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from ptt import maillog
 from ptt.cli.exits import NOT_FOUND, PROBLEMS_FOUND, TEMPORARY, Exit
-from ptt.core.address import Domain, parse_domain
-from ptt.core.errors import MalformedInput
-from ptt.core.signature import parse_selector, split_txt
-from ptt.settings import Settings, load_settings
-from ptt.signing.domain_names import to_a_labels
+from ptt.cli.key_life import COMMANDS, domain_argument, wait_option
+from ptt.cli.key_record import format_zone_line, load, now
+from ptt.core.address import Domain
+from ptt.core.signature import parse_selector
 from ptt.signing.key_files import KeyState
-from ptt.signing.key_making import KeyKind, derive_private_key, derive_selector, generate_private_key, load_seed
+from ptt.signing.key_lock import locking
+from ptt.signing.key_making import (
+    KeyKind,
+    derive_private_key,
+    derive_selector,
+    find_kind,
+    generate_private_key,
+    load_seed,
+)
 from ptt.signing.keys import KeyRing, RefusedKey, SigningKey
 from ptt.workers.publication import Publisher, make_publisher, open_ring
 
+INSTANTS = tuple(f"{state.value}_at" for state in KeyState)
 WAITING = frozenset({KeyState.CREATED, KeyState.PUBLISHED})
-DEFAULT_WAIT_S = 60.0
-"""How long `publish` waits for the last authoritative server; NOTIFY takes seconds."""
-
-
-def _parse_domain(_ctx: click.Context, _param: click.Parameter, value: str) -> Domain:
-    try:
-        return parse_domain(value, to_a_labels)
-    except MalformedInput as error:
-        raise click.BadParameter(str(error)) from error
 
 
 @click.group()
 def key() -> None:
-    """DKIM keys: create, publish, list."""
+    """DKIM keys: create, publish, rotate, retire, list."""
 
 
 @key.command()
-@click.argument("domain", callback=_parse_domain)
+@domain_argument
 @click.option("--selector", help="Name of the key; ptt, the date and a random part by default.")
 @click.option("--algorithm", type=click.Choice([kind.value for kind in KeyKind]), default="rsa2048", show_default=True)
 @click.option(
@@ -52,7 +49,7 @@ def create(ctx: click.Context, domain: Domain, selector: str | None, algorithm: 
 
     Example: ptt key create example.org --algorithm ed25519
     """
-    settings = _load(ctx)
+    settings = load(ctx)
     ring = open_ring(settings)
     name, kind = parse_selector(selector, domain) if selector else None, KeyKind(algorithm)
     if seed_file is None:
@@ -62,25 +59,18 @@ def create(ctx: click.Context, domain: Domain, selector: str | None, algorithm: 
         name = name or derive_selector(seed, domain, kind)
         private_key = derive_private_key(seed, domain, name, kind)
     try:
-        made = ring.add_key(domain, name, private_key, created_at=_now())
+        made = ring.add_key(domain, name, private_key, created_at=now())
     except FileExistsError as error:
         raise Exit(str(error)) from error
     click.echo(f"created {ring.get_path(made)} ({made.algorithm})")
     if settings.dns_update.server is None:
-        click.echo(f"Put this record into the zone:\n\n{_format_zone_line(made, settings.dns_update.ttl_s)}\n")
+        click.echo(f"Put this record into the zone:\n\n{format_zone_line(made, settings.dns_update.ttl_s)}\n")
     click.echo(f"next: ptt key publish {domain}")
 
 
 @key.command()
-@click.argument("domain", callback=_parse_domain)
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(min=0),
-    default=DEFAULT_WAIT_S,
-    show_default=True,
-    help="Seconds to wait until all authoritative servers answer the record.",
-)
+@domain_argument
+@wait_option
 @click.pass_context
 def publish(ctx: click.Context, domain: Domain, wait_s: float) -> None:
     """Publish the new keys of DOMAIN and let them sign.
@@ -91,15 +81,10 @@ def publish(ctx: click.Context, domain: Domain, wait_s: float) -> None:
 
     Example: ptt key publish example.org
     """
-    publisher = make_publisher(_load(ctx))
-    keys = [found for found in _list_usable(publisher.ring, domain) if found.status.state in WAITING]
-    if not keys:
-        click.echo(f"nothing to publish: all keys of {domain} are published")
-    for found in keys:
-        publisher.send(found, at=_now())
-        if publisher.primary:
-            click.echo(f"published {found.record_name} on {publisher.primary}")
-    lagging = [line for found in keys for line in _activate(publisher, found, wait_s)]
+    publisher = make_publisher(load(ctx))
+    _list_usable(publisher.ring, domain)
+    with locking(publisher.ring.get_folder(domain)):
+        lagging = _publish_waiting(publisher, domain, wait_s)
     if lagging:
         raise Exit("\n".join(lagging), TEMPORARY if publisher.primary else PROBLEMS_FOUND)
 
@@ -112,18 +97,12 @@ def list_(ctx: click.Context, output: str) -> None:
 
     Example: ptt key list -o json
     """
-    rows = [_describe(found) for found in open_ring(_load(ctx)).list_keys()]
+    rows = [_describe(found) for found in open_ring(load(ctx)).list_keys()]
     if output == "json":
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
         click.echo("  ".join(row.get(name) or "-" for name in ("domain", "selector", "algorithm", "state", "problem")))
-
-
-def _load(ctx: click.Context) -> Settings:
-    settings = load_settings(ctx.obj["config"])
-    maillog.configure(settings.log.level)
-    return settings
 
 
 def _list_usable(ring: KeyRing, domain: Domain) -> Sequence[SigningKey]:
@@ -133,33 +112,40 @@ def _list_usable(ring: KeyRing, domain: Domain) -> Sequence[SigningKey]:
     return usable
 
 
+def _publish_waiting(publisher: Publisher, domain: Domain, wait_s: float) -> Sequence[str]:
+    keys = [found for found in _list_usable(publisher.ring, domain) if found.status.state in WAITING]
+    if not keys:
+        click.echo(f"nothing to publish: all keys of {domain} are published")
+    for found in keys:
+        publisher.send(found, at=now())
+        if publisher.primary:
+            click.echo(f"published {found.record_name} on {publisher.primary}")
+    return [line for found in keys for line in _activate(publisher, found, wait_s)]
+
+
 def _activate(publisher: Publisher, found: SigningKey, wait_s: float) -> Sequence[str]:
-    lagging = publisher.activate(found, at=_now(), wait_s=wait_s)
-    if not lagging:
+    lags = publisher.activate(found, at=now(), wait_s=wait_s)
+    if not lags:
         click.echo(f"active {found.record_name}: all authoritative servers answer it")
-    return [f"{found.record_name} is not active: {line}" for line in lagging]
+    return [f"{found.record_name} is not active: {lag}" for lag in lags]
 
 
 def _describe(found: SigningKey | RefusedKey) -> dict[str, str | None]:
     if isinstance(found, RefusedKey):
         return {"domain": found.domain, "selector": found.selector, "state": "refused", "problem": found.reason}
-    status = found.status
-    instants = {"created_at": status.created_at, "published_at": status.published_at, "active_at": status.active_at}
+    instants = {name: getattr(found.status, name) for name in INSTANTS}
     return {
         "domain": found.domain,
         "selector": found.selector,
         "algorithm": found.algorithm.value,
-        "state": status.state.value,
+        "kind": find_kind(found.private_key).value,
+        "state": found.status.state.value,
+        "problem": found.status.problem,
         **{name: instant.isoformat() if instant else None for name, instant in instants.items()},
         "record_name": found.record_name,
         "record": found.record,
     }
 
 
-def _format_zone_line(made: SigningKey, ttl_s: int) -> str:
-    strings = " ".join(f'"{part.decode()}"' for part in split_txt(made.record))
-    return f"{made.record_name}. {ttl_s} IN TXT ( {strings} )"
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251 - a command is where time comes in
+for command in COMMANDS:
+    key.add_command(command)

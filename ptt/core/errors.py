@@ -5,6 +5,7 @@
     ├── Refused                                  a reply that the client gets word for word
     ├── Unavailable      (also ConnectionError)  Redis, DNS or Git cannot be asked now: try later
     ├── UpdateRefused                            the primary DNS server does not take a record: trying again is no use
+    ├── RotationRefused                          a key must not, or cannot, change its state as asked
     ├── NoSuchDomain                             the DNS says that the name does not exist
     ├── NoUsableKey                              no active DKIM key for the domain: the message waits
     ├── LeaseLost                                another worker owns the entry: leave it alone
@@ -39,6 +40,10 @@ class Unavailable(PttError, ConnectionError):  # noqa: N818 - the name says what
 
 class UpdateRefused(PttError):  # noqa: N818 - the name says what happened
     """The primary DNS server does not take a record as things are; the text tells the operator why."""
+
+
+class RotationRefused(PttError):  # noqa: N818 - the name says what happened
+    """A key must not, or cannot, change its state as asked; the text tells the operator why."""
 
 
 class NoSuchDomain(PttError):  # noqa: N818 - the name says what happened

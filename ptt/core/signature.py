@@ -112,6 +112,11 @@ def is_key_record(text: str) -> bool:
     return text.partition(";")[0].replace(" ", "") == "v=DKIM1"
 
 
+def format_revoked(record: str) -> str:
+    """Empty the p= tag of a key record (RFC 6376 section 3.6.1: the key is revoked)."""
+    return record.partition("p=")[0] + "p="
+
+
 def split_txt(text: str) -> tuple[bytes, ...]:
     """Split the text of a record into strings, to be put together without a blank (RFC 6376 section 3.6.2.2)."""
     octets = text.encode()

@@ -23,6 +23,9 @@ from ptt.core.errors import ConfigError, Unavailable, UpdateRefused
 TIMEOUT_S = 5.0
 """How long the primary may take for one exchange."""
 
+ATTEMPTS = 4
+"""How often it is tried when a person waits and the primary does not answer; the pauses are 0.25, 0.5 and 1 s."""
+
 _REASONS = {
     dns.rcode.REFUSED: "its update policy does not let our TSIG key change this name",
     dns.rcode.NOTAUTH: "it is not the primary of this zone, or does not know our TSIG key",
@@ -54,6 +57,7 @@ class Primary:
     port: int
     key: dns.tsig.Key = field(repr=False)  # dnspython prints the secret
     timeout_s: float = TIMEOUT_S
+    attempts: int = ATTEMPTS
 
     @override
     def __str__(self) -> str:

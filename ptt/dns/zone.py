@@ -15,6 +15,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.resolver
 import tenacity
+from typing_extensions import override
 
 from ptt.core.errors import Unavailable, UpdateRefused
 from ptt.dns.primary import Primary
@@ -35,6 +36,21 @@ class Nameserver:
 
     name: str
     addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What keeps one server from answering as it should."""
+
+    server: str
+    problem: str
+    is_wrong: bool
+    """Receivers are told something else, or nothing; a server that answers nobody does no such harm."""
+
+    @override
+    def __str__(self) -> str:
+        """Give one line for the operator."""
+        return f"{self.server} {self.problem}".strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +134,7 @@ def find_nameservers(name: str, resolver: StubResolver, primary: Primary | None 
     )
 
 
-def find_lagging(servers: tuple[Nameserver, ...], port: int, name: str, text: str) -> tuple[str, ...]:
+def find_lagging(servers: tuple[Nameserver, ...], port: int, name: str, text: str) -> tuple[Lag, ...]:
     """Ask every server for a TXT record.
 
     Args:
@@ -128,17 +144,17 @@ def find_lagging(servers: tuple[Nameserver, ...], port: int, name: str, text: st
         text: what the one record there must be.
 
     Returns:
-        One line for each server that does not answer exactly that; none if all do.
+        One for each server that does not answer exactly that; none if all do.
     """
     if not servers:
-        return (f"no authoritative server is known for {name}",)
-    problems = ((server, _ask_server(server, port, dns.name.from_text(name), text)) for server in servers)
-    return tuple(f"{server.name} {problem}" for server, problem in problems if problem)
+        return (Lag(f"no authoritative server is known for {name}", "", is_wrong=False),)
+    found = (_ask_server(server, port, dns.name.from_text(name), text) for server in servers)
+    return tuple(lag for lag in found if lag)
 
 
 def wait_until_served(
     servers: tuple[Nameserver, ...], port: int, name: str, text: str, *, wait_s: float
-) -> tuple[str, ...]:
+) -> tuple[Lag, ...]:
     """Ask as `find_lagging` does, again and again until nobody lags or the time is up; give what it gave last."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(bool),
@@ -149,9 +165,9 @@ def wait_until_served(
     return retrying(partial(find_lagging, servers, port, name, text))
 
 
-def _get_last(state: tenacity.RetryCallState) -> tuple[str, ...]:
+def _get_last(state: tenacity.RetryCallState) -> tuple[Lag, ...]:
     assert state.outcome is not None  # noqa: S101 - for the type checker: tenacity calls this after an attempt
-    last: tuple[str, ...] = state.outcome.result()
+    last: tuple[Lag, ...] = state.outcome.result()
     return last
 
 
@@ -169,14 +185,14 @@ def _query_primary(primary: Primary, name: dns.name.Name, rdtype: dns.rdatatype.
     )
 
 
-def _ask_server(server: Nameserver, port: int, name: dns.name.Name, text: str) -> str:
+def _ask_server(server: Nameserver, port: int, name: dns.name.Name, text: str) -> Lag | None:
     """Give what is wrong with a server: one address that answers right is enough, one that answers wrong too much.
 
     An address that does not answer at all is no reason to wait as long as another one of that server does: resolvers
     go on to the next, and this machine may have no IPv6.
     """
     if not server.addresses:
-        return "has no address"
+        return Lag(server.name, "has no address", is_wrong=False)
     silent = []
     for address in server.addresses:
         query = dns.message.make_query(name, dns.rdatatype.TXT, flags=0, use_edns=0, payload=UDP_PAYLOAD)
@@ -185,18 +201,25 @@ def _ask_server(server: Nameserver, port: int, name: dns.name.Name, text: str) -
         except (OSError, EOFError, dns.exception.DNSException):
             silent.append(address)
             continue
-        if problem := _judge(reply, name, text):
-            return f"({address}) {problem}"
-    return f"({', '.join(silent)}) does not answer" if len(silent) == len(server.addresses) else ""
+        if problem := _find_fault(reply):
+            return Lag(server.name, f"({address}) {problem}", is_wrong=False)
+        if problem := _compare(reply, name, text):
+            return Lag(server.name, f"({address}) {problem}", is_wrong=True)
+    if len(silent) == len(server.addresses):
+        return Lag(server.name, f"({', '.join(silent)}) does not answer", is_wrong=False)
+    return None
 
 
-def _judge(reply: dns.message.Message, name: dns.name.Name, text: str) -> str:
+def _find_fault(reply: dns.message.Message) -> str:
+    """Say why a reply tells nothing of the record."""
     rcode = reply.rcode()
     if rcode not in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
         return f"answers {dns.rcode.to_text(rcode)}"
     # RFC 1912 section 2.8: a lame server is listed for the zone and does not have it.
-    if not reply.flags & dns.flags.AA:
-        return "is not authoritative (lame delegation)"
+    return "" if reply.flags & dns.flags.AA else "is not authoritative (lame delegation)"
+
+
+def _compare(reply: dns.message.Message, name: dns.name.Name, text: str) -> str:
     rrsets = [rrset for rrset in reply.answer if rrset.name == name]
     records = [rdata for rrset in rrsets if rrset.rdtype == dns.rdatatype.TXT for rdata in rrset]
     if not records:

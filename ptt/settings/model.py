@@ -170,6 +170,10 @@ class Signing(Section):
     """Folder of private keys: <domain>/<selector>.pem, mode 0600."""
     processes: int = Field(default=0, ge=0, le=256)
     """Signing processes in one worker; 0 means one per CPU."""
+    check_s: float = Field(default=300, ge=0, le=86_400)
+    """How often the keys in use are compared with what the authoritative servers answer, seconds; 0 means never."""
+    rotate_after_days: float = Field(default=0, ge=0, le=3650)
+    """Age at which an active key is replaced by itself, days; 0 means never. Needs [dns_update]."""
 
 
 class DnsUpdate(Section):

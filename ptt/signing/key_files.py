@@ -63,6 +63,8 @@ class KeyStatus:
     """Why the key does not sign although it is active: an authoritative server answers something else."""
     successor: str | None = None
     """Selector of the key that takes its place: a rotation is under way, or was done."""
+    retry_at: datetime | None = None
+    """When a rotation or removal that failed may be tried again."""
 
     @property
     def is_signing(self) -> bool:
@@ -72,6 +74,8 @@ class KeyStatus:
     def reach(self, state: KeyState, at: datetime) -> "KeyStatus":
         """Give the status after the change of state, which also ends a suspension."""
         changes: dict[str, Any] = {"state": state, "problem": None, "suspended_at": None, f"{state.value}_at": at}
+        if state is KeyState.ACTIVE:
+            changes["successor"] = None
         return replace(self, **changes)
 
     def suspend(self, problem: str, at: datetime) -> "KeyStatus":

@@ -1,4 +1,4 @@
-"""Brings a DKIM key from the key ring into the DNS, and back comes the leave to sign with it.
+"""Brings a DKIM key from the key ring into the DNS and out of it, and back comes the leave to sign with it.
 
 The one place where keys and DNS meet: ``signing`` knows no DNS and ``dns`` knows no keys.
 """
@@ -9,11 +9,19 @@ from datetime import datetime
 from ptt import maillog
 from ptt.core.errors import ConfigError
 from ptt.dns.primary import Primary, load_tsig_key
-from ptt.dns.update import publish_key_record
-from ptt.dns.zone import StubResolver, find_nameservers, wait_until_served
+from ptt.dns.update import publish_key_record, remove_key_record, revoke_key_record
+from ptt.dns.zone import Lag, StubResolver, find_nameservers, wait_until_served
 from ptt.settings import Settings
 from ptt.signing.key_files import KeyState
 from ptt.signing.keys import KeyRing, SigningKey
+
+_UNPUBLISHED = frozenset({KeyState.CREATED, KeyState.RETIRED})
+_EVENTS = {
+    KeyState.PUBLISHED: "key.published",
+    KeyState.ACTIVE: "key.activated",
+    KeyState.RETIRING: "key.retiring",
+    KeyState.RETIRED: "key.retired",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,40 +34,77 @@ class Publisher:
     resolver: StubResolver
     check_port: int
 
-    def send(self, key: SigningKey, *, at: datetime) -> None:
+    def send(self, key: SigningKey, *, at: datetime, is_new: bool = False) -> None:
         """Send the record of a key to the primary, if there is one to send it to.
 
         Raises:
             Unavailable: the primary does not answer.
-            UpdateRefused: it does not take the record.
+            UpdateRefused: it does not take the record, or ``is_new`` and the name belongs to another key.
         """
         if self.primary is None:
             return
-        publish_key_record(self.primary, key.record_name, key.record, ttl_s=self.ttl_s)
-        self._record(key, KeyState.PUBLISHED, at)
+        publish_key_record(self.primary, key.record_name, key.record, ttl_s=self.ttl_s, is_new=is_new)
+        if key.status.state in _UNPUBLISHED:
+            self.reach(key, KeyState.PUBLISHED, at=at)
 
-    def activate(self, key: SigningKey, *, at: datetime, wait_s: float) -> tuple[str, ...]:
-        """Let a key sign once every authoritative server answers exactly its record.
+    def find_lags(self, key: SigningKey, *, wait_s: float = 0) -> tuple[Lag, ...]:
+        """Ask every authoritative server for the record of a key, until all answer it or the time is up.
 
         Returns:
-            One line for each server that did not within ``wait_s``; the key then stays as it is.
+            One for each server that did not answer exactly the record.
 
         Raises:
             Unavailable: the servers cannot be found now.
             UpdateRefused: the primary has no zone of the key.
         """
         servers = find_nameservers(key.record_name, self.resolver, self.primary)
-        lagging = wait_until_served(servers, self.check_port, key.record_name, key.record, wait_s=wait_s)
-        if not lagging:
-            if self.primary is None:
-                self._record(key, KeyState.PUBLISHED, at)
-            self._record(key, KeyState.ACTIVE, at)
-        return lagging
+        return wait_until_served(servers, self.check_port, key.record_name, key.record, wait_s=wait_s)
 
-    def _record(self, key: SigningKey, state: KeyState, at: datetime) -> None:
+    def activate(self, key: SigningKey, *, at: datetime, wait_s: float) -> tuple[Lag, ...]:
+        """Let a key sign once every authoritative server answers exactly its record.
+
+        Returns:
+            One for each server that did not within ``wait_s``; the key then stays as it is.
+
+        Raises:
+            Unavailable: the servers cannot be found now.
+            UpdateRefused: the primary has no zone of the key.
+        """
+        lags = self.find_lags(key, wait_s=wait_s)
+        if not lags:
+            self.let_sign(key, at=at)
+        return lags
+
+    def let_sign(self, key: SigningKey, *, at: datetime) -> None:
+        """Make a key active whose record all servers answer."""
+        if self.primary is None and key.status.state in _UNPUBLISHED:
+            self.reach(key, KeyState.PUBLISHED, at=at)
+        self.reach(key, KeyState.ACTIVE, at=at)
+
+    def withdraw(self, key: SigningKey) -> None:
+        """Remove the record of a key from the primary, if there is one.
+
+        Raises:
+            Unavailable: the primary does not answer.
+            UpdateRefused: it does not do it.
+        """
+        if self.primary is not None:
+            remove_key_record(self.primary, key.record_name, key.record)
+
+    def revoke(self, key: SigningKey) -> None:
+        """Put an empty ``p=`` in the place of a key, if there is a primary.
+
+        Raises:
+            Unavailable: the primary does not answer.
+            UpdateRefused: it does not do it.
+        """
+        if self.primary is not None:
+            revoke_key_record(self.primary, key.record_name, key.record, ttl_s=self.ttl_s)
+
+    def reach(self, key: SigningKey, state: KeyState, *, at: datetime) -> None:
+        """Record durably that a key reached a state, and log it."""
         self.ring.set_state(key, state, at=at)
-        event = "key.activated" if state is KeyState.ACTIVE else "key.published"
-        maillog.emit(event, signing_domain=key.domain, selector=key.selector)
+        maillog.emit(_EVENTS[state], signing_domain=key.domain, selector=key.selector)
 
 
 def open_ring(settings: Settings) -> KeyRing:

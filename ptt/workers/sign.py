@@ -1,4 +1,4 @@
-"""The sign role: builds the signer in each process of the pool, and sweeps from the main process."""
+"""The sign role: builds the signer in each process of the pool; sweeps and keeps the keys from the main process."""
 
 import ctypes
 import os
@@ -21,6 +21,7 @@ from ptt.store.sign_queue import SignQueue
 from ptt.store.sweep import SweepThread
 from ptt.tasks.report import ReportService, SignRole
 from ptt.tasks.sign import SignService
+from ptt.workers.keeper import KeeperThread, make_keeper
 from ptt.workers.roles import Role
 from ptt.workers.wiring import read_seal_key
 
@@ -62,6 +63,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
 
     app.service = build  # type: ignore[attr-defined]
     sweep = SweepThread(address)
+    keeper = KeeperThread(make_keeper(settings, _now))
 
     @signals.worker_process_init.connect(weak=False)
     def die_with_parent(**_: object) -> None:
@@ -74,11 +76,13 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     @signals.worker_ready.connect(weak=False)
     def start(**_: object) -> None:
         sweep.start()
+        keeper.start()
         maillog.announce("sign.started", processes=concurrency(settings))
 
     @signals.worker_shutting_down.connect(weak=False)
     def stop(**_: object) -> None:
         sweep.stop()
+        keeper.stop()
 
 
 def concurrency(settings: Settings) -> int:

@@ -84,6 +84,9 @@ BAD_SERVERS: dict[str, tuple[Callable[[dns.message.Message], None], str]] = {
     "lame": (be_resolver, "is not authoritative (lame delegation)"),
 }
 
+UNKNOWN = ("answers REFUSED", "answers SERVFAIL", "is not authoritative (lame delegation)")
+"""Such a server tells nobody anything of the record: receivers ask the next one."""
+
 
 def test_find_nameservers_by_the_primary_gives_all_with_addresses(servers: tuple[Nameserver, ...]) -> None:
     """The zone's own data come first: no resolver is needed for names in the zone."""
@@ -130,13 +133,15 @@ def test_record_that_one_server_does_not_answer_is_not_there_yet(
     """A receiver may ask just this server: the line names it and says what it does."""
     with running_responder(SECOND, bind.port, answer(change)):
         lagging = find_lagging(servers, bind.port, NAME, RECORD)
-    assert [line.removeprefix(f"ns2.example.test. ({SECOND}) ") for line in lagging] == [reason]
+    assert [str(lag).removeprefix(f"ns2.example.test. ({SECOND}) ") for lag in lagging] == [reason]
+    assert [lag.is_wrong for lag in lagging] == [reason not in UNKNOWN]
 
 
 def test_record_with_a_silent_server_is_not_there_yet(bind: Bind, servers: tuple[Nameserver, ...]) -> None:
     """Nobody listens at the second address: the wait is bounded, and the server is named."""
     lagging = wait_until_served(servers, bind.port, NAME, RECORD, wait_s=0)
-    assert lagging == ("ns2.example.test. (127.0.0.3) does not answer",)
+    assert [str(lag) for lag in lagging] == ["ns2.example.test. (127.0.0.3) does not answer"]
+    assert not lagging[0].is_wrong
 
 
 def test_record_that_comes_late_is_waited_for(bind: Bind, servers: tuple[Nameserver, ...]) -> None:
@@ -173,9 +178,11 @@ def test_server_with_a_dead_address_and_a_good_one_is_good(bind: Bind) -> None:
 
 def test_server_without_address_is_named() -> None:
     """A name server without A and AAAA answers nobody."""
-    assert find_lagging((Nameserver("ns.test.", ()),), 53, NAME, RECORD) == ("ns.test. has no address",)
+    assert [str(lag) for lag in find_lagging((Nameserver("ns.test.", ()),), 53, NAME, RECORD)] == [
+        "ns.test. has no address"
+    ]
 
 
 def test_zone_without_servers_is_not_taken_for_complete() -> None:
     """All of none is no proof."""
-    assert find_lagging((), 53, NAME, RECORD) == (f"no authoritative server is known for {NAME}",)
+    assert [str(lag) for lag in find_lagging((), 53, NAME, RECORD)] == [f"no authoritative server is known for {NAME}"]

@@ -1,6 +1,7 @@
 """``ptt key`` from end to end against a real BIND: what it prints, what it changes, and its exit codes."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from ptt.cli import main
 from ptt.core.errors import NoUsableKey
-from ptt.signing.keys import KeyRing
+from ptt.signing.key_files import KeyState
+from ptt.signing.keys import KeyRing, SigningKey
 from ptt.signing.signer import Signer
 from tests.servers.bind import ADDRESS, Bind, running_bind
 from tests.servers.verifiers import verify_by_dkimpy
@@ -224,3 +226,85 @@ def test_list_shows_refused_keys_with_the_reason(desk: Desk) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith(f"{DOMAIN}  s1  -  refused  has mode 0644")
     assert events(result) == ["key.refused"]
+
+
+def list_states(desk: Desk) -> dict[str, str]:
+    """Give what `list` says of each key."""
+    return {row["selector"]: row["state"] for row in json.loads(desk.run("list", "-o", "json").stdout)}
+
+
+def test_key_is_rotated_back_and_forth_and_retired(desk: Desk, bind: Bind) -> None:
+    """Each command says what it did, and mail verifies with what BIND answers after each of them."""
+    desk.use(bind)
+    desk.run("create", DOMAIN, "--selector", "s1", "--algorithm", "ed25519")
+    desk.run("publish", DOMAIN)
+    result = desk.run("rotate", DOMAIN)
+    assert (result.exit_code, events(result)) == (0, ["key.published", "key.activated", "key.retiring"])
+    assert "retiring s1._domainkey.example.test: its record stays until" in result.stdout
+    [new] = set(list_states(desk)) - {"s1"}
+    assert list_states(desk) == {"s1": "retiring", new: "active"}
+    assert desk.run("rotate", DOMAIN, "--rollback").exit_code == 0
+    assert list_states(desk) == {"s1": "active", new: "retiring"}
+    assert desk.run("activate", DOMAIN, new).exit_code == 0
+    [key] = desk.ring.get_active(DOMAIN)
+    records = {key.record_name: bind.get_texts(key.record_name)[0]}
+    signature = Signer(desk.ring).sign(CONTENT, signed_at=SIGNED_AT)
+    assert verify_by_dkimpy(signature + CONTENT, records) == ["ed25519-sha256=pass"]
+    assert desk.run("retire", DOMAIN, "s1").exit_code == 0
+    assert list_states(desk) == {"s1": "retiring", new: "active"}
+    assert desk.run("retire", DOMAIN, "s1", "--now").exit_code == 0
+    assert bind.get_texts("s1._domainkey.example.test") == ["v=DKIM1; k=ed25519; p="]
+
+
+def test_retire_of_the_last_key_needs_force(desk: Desk, bind: Bind) -> None:
+    """Exit 1 with one line; with --force mail waits, and `activate` brings the key back."""
+    desk.use(bind)
+    desk.run("create", DOMAIN, "--selector", "s1", "--algorithm", "ed25519")
+    desk.run("publish", DOMAIN)
+    refused = desk.run("retire", DOMAIN, "s1")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert desk.is_signing()
+    assert desk.run("retire", DOMAIN, "s1", "--force").exit_code == 0
+    assert not desk.is_signing()
+    assert desk.run("activate", DOMAIN, "s1").exit_code == 0
+    assert desk.is_signing()
+
+
+def test_rotate_without_primary_tells_what_to_publish(desk: Desk, bind: Bind) -> None:
+    """Exit 4 with the line for the zone; the old key goes on."""
+    desk.run("create", DOMAIN, "--selector", "s1", "--algorithm", "ed25519")
+    [key] = desk.ring.list_keys(DOMAIN)
+    assert isinstance(key, SigningKey)
+    desk.ring.set_state(key, KeyState.ACTIVE, at=SIGNED_AT)
+    desk.write_config(
+        f"[dns_update]\ncheck_port = {bind.port}",
+        f'[relay]\nresolvers = ["{bind.address}"]\nresolver_port = {bind.port}',
+    )
+    result = desk.run("rotate", DOMAIN, "--wait", "0")
+    assert (result.exit_code, events(result)) == (4, [])
+    [new] = set(list_states(desk)) - {"s1"}
+    assert f"{new}._domainkey.example.test. 3600 IN TXT (" in result.stdout
+    assert list_states(desk) == {"s1": "active", new: "created"}
+
+
+@pytest.mark.parametrize("arguments", [["rotate", DOMAIN], ["activate", DOMAIN, "s9"], ["retire", DOMAIN, "s9"]])
+def test_key_that_is_not_there_exits_with_3(desk: Desk, arguments: list[str]) -> None:
+    """The commands of the later life make nothing."""
+    assert desk.run(*arguments).exit_code == 3
+    assert not (desk.folder / "keys").exists()
+
+
+def test_create_from_a_seed_gives_the_same_key_again(desk: Desk) -> None:
+    """A lost folder of keys is made again from the seed."""
+    seed = desk.folder / "seed"
+    seed.write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
+    seed.chmod(0o600)
+    records = []
+    for _ in range(2):
+        made = desk.run("create", DOMAIN, "--algorithm", "ed25519", "--seed-file", str(seed))
+        assert made.exit_code == 0, made.output
+        records.append([row["record"] for row in json.loads(desk.run("list", "-o", "json").stdout)])
+        shutil.rmtree(desk.folder / "keys")
+    assert records[0] == records[1]
+    seed.chmod(0o644)
+    assert desk.run("create", DOMAIN, "--seed-file", str(seed)).exit_code == 2
