@@ -109,7 +109,7 @@ class House:
         courier = Fate(outcomes={Address(local, destination): outcome for local, outcome in fates.items()})
         async with relay_queue(self.address) as queue:
             self.make_due(keys.queue(destination))
-            entries, _ = await queue.claim(destination, 50)
+            entries = (await queue.claim(destination, 50)).entries
             await asyncio.gather(*(attempt(queue, courier, policy, entry) for entry in entries))
 
     def make_due(self, name: str) -> None:
@@ -135,7 +135,7 @@ class House:
     async def list_reports(self) -> list[tuple[RelayEntry, bytes]]:
         """Give what waits for the senders' domain, with its signature."""
         async with relay_queue(self.address) as queue:
-            entries, _ = await queue.claim(HOME, 50)
+            entries = (await queue.claim(HOME, 50)).entries
             reports = [(entry, b"".join([part async for part in queue.read(entry)])) for entry in entries]
         for entry in entries:
             self.client.hdel(keys.delivery(entry.queue_id), f"o:{HOME}", f"k:{HOME}")

@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 
 from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.envelope import Envelope, QueueId, Submission, format_envelope, format_queue_id
+from ptt.store.attempts import Attempt, Recorded
 from ptt.store.connection import RedisAddress
 from ptt.store.entries import RelayEntry
-from ptt.store.relay_queue import Attempt, RelayQueue
+from ptt.store.relay_queue import RelayQueue
 from ptt.store.sign_queue import Signed, SignQueue
 from ptt.store.spool import connect_spool
 
@@ -75,11 +76,11 @@ async def relaying(address: RedisAddress) -> AsyncIterator[RelayQueue]:
 
 async def claim(queue: RelayQueue, destination: Domain) -> RelayEntry:
     """Claim the one message that is due."""
-    (entry,), _ = await queue.claim(destination, 1)
+    (entry,) = (await queue.claim(destination, 1)).entries
     return entry
 
 
-async def defer(queue: RelayQueue, entry: RelayEntry, remaining: Sequence[Address] | None = None) -> bool:
+async def defer(queue: RelayQueue, entry: RelayEntry, remaining: Sequence[Address] | None = None) -> Recorded:
     """Record that all that are left, or these, are to be tried again in 15 minutes."""
     attempt = Attempt(
         remaining=entry.recipients if remaining is None else remaining,

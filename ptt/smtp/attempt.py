@@ -16,6 +16,8 @@ class Attempt:
         self.message = message
         self.is_dot_sent = False
         """Whether a final dot was sent: from then on no other host is tried in this attempt."""
+        self.is_reached = False
+        """Whether a host was ready for mail: from then on a failure says nothing of the other hosts of the domain."""
         self.in_doubt: tuple[Address, ...] = ()
         """Whom the final dot that has no reply yet was sent for."""
         self.failures: list[Failure] = []

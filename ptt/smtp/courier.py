@@ -116,7 +116,8 @@ class SmtpCourier(Courier):
                 targets += 1
                 if targets == MAX_TARGETS:
                     break
-        attempt.settle_rest(decide_exhausted(attempt.failures))
+        failure = decide_exhausted(attempt.failures)
+        attempt.settle_rest(failure if attempt.is_reached else replace(failure, scope=Scope.DOMAIN))
 
     async def _try_target(self, target: Target, attempt: Attempt) -> bool:
         """Try one address; tell whether the attempt is over."""
@@ -155,6 +156,7 @@ class SmtpCourier(Courier):
             await self._use(await self._connections.acquire(line, fresh=True), attempt)
 
     async def _use(self, session: Session, attempt: Attempt) -> None:
+        attempt.is_reached = True
         try:
             await settle_unmet_demands(session, attempt)
             while remaining := attempt.remaining:

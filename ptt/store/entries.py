@@ -62,6 +62,38 @@ class RelayEntry:
     """What marks this claim as the owner: one of its own, so that no earlier claim of the same worker passes for it."""
     in_doubt: tuple[Address, ...]
     """For whom an earlier worker may have sent the final dot before it died: some may have the message already."""
+    claims: int = 0
+    """How many workers died on it before: it is under suspicion of having killed them."""
+    due_in_s: float = 0
+    """How long until it would have been due; negative if it is so since then."""
+    failures: int = 0
+    """How often in a row no host of the destination could be reached: if any, this message is the probe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a worker can take besides messages of good repute."""
+
+    suspects: int = 10
+    """Messages whose worker died once."""
+    last_tries: int = 1
+    """Messages that are parked if their worker dies once more."""
+    may_probe: bool = True
+    """Whether it may find out if a destination that backs off can be reached again."""
+
+
+ANY = Room()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a relay worker was given."""
+
+    entries: Sequence[RelayEntry] = ()
+    parked: Sequence[QueueId] = ()
+    """Set aside because three workers died on them."""
+    left: int = 0
+    """How many are due and there was no `Room` for."""
 
 
 def format_recipients(recipients: Sequence[Address]) -> bytes:
@@ -117,7 +149,8 @@ def parse_report_claim(row: Sequence[bytes]) -> ReportEntry:
 
 def parse_relay_claim(row: Sequence[bytes], destination: Domain, token: str) -> RelayEntry:
     """Read one row of claim_relay.lua."""
-    queue_id, version, envelope_json, signature, chunks, content, size, recipients, age_ms, attempts, in_doubt = row
+    (queue_id, version, envelope_json, signature, chunks, content, size, recipients, age_ms, attempts, *rest) = row
+    in_doubt, claims, failures, due_ms = rest
     return RelayEntry(
         queue_id=QueueId(queue_id.decode()),
         destination=destination,
@@ -132,4 +165,7 @@ def parse_relay_claim(row: Sequence[bytes], destination: Domain, token: str) -> 
         attempts=int(attempts),
         token=token,
         in_doubt=parse_recipients(in_doubt, destination) if in_doubt else (),
+        claims=int(claims),
+        failures=int(failures),
+        due_in_s=int(due_ms) / 1000,
     )

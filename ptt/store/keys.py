@@ -4,23 +4,25 @@ A name holds the data version, so that two versions of ptt never misread each ot
 server: the spool (1) is the truth, the broker (0) holds wake-ups only and may be flushed at any time.
 
 Spool database:
-    ptt2:m:<queue-id>      hash: envelope, seal, content or number of chunks, state before signing, signature fields;
+    ptt1:m:<queue-id>      hash: envelope, seal, content or number of chunks, state before signing, signature fields;
                            until the last recipient has a final state; a withdrawn one leaves its name, which expires
-    ptt2:d:<queue-id>      hash: state per destination once it is signed, and what is to be reported; goes with the
+    ptt1:d:<queue-id>      hash: state per destination once it is signed, and what is to be reported; goes with the
                            message; apart from it, so that the relay role can write here and not there
-    ptt2:c:<queue-id>      list: content in chunks when it is large; an upload that was never spooled expires
-    ptt2:sign              sorted set: queue-id -> when to look (ms): waiting for the sign role, or leased until then
-    ptt2:q:<destination>   sorted set: queue-id -> when to look (ms): waiting for the relay role, or leased until then
-    ptt2:destinations      sorted set: destination -> when the sweep looks at it (ms)
-    ptt2:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
-    ptt2:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
+    ptt1:c:<queue-id>      list: content in chunks when it is large; an upload that was never spooled expires
+    ptt1:sign              sorted set: queue-id -> when to look (ms): waiting for the sign role, or leased until then
+    ptt1:q:<destination>   sorted set: queue-id -> when to look (ms): waiting for the relay role, or leased until then
+    ptt1:destinations      sorted set: destination -> when the sweep looks at it (ms)
+    ptt1:backoff:<destination>   hash, while none of its hosts can be reached: until (ms), failures in a row,
+                           since (ms), reason; expires a day after it was to be tried again
+    ptt1:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
+    ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
                            without destination when it was not signed, "report" when no report could be made
-    ptt2:done:<queue-id>   the message is done and its name stays taken; expires
-    ptt2:rate:<login>      hash: what a user has sent in the hour and the day that run; expires with them
-    ptt2:events            stream, capped: attempts with their outcomes, and what people did, for tracing
+    ptt1:done:<queue-id>   the message is done and its name stays taken; expires
+    ptt1:rate:<login>      hash: what a user has sent in the hour and the day that run; expires with them
+    ptt1:events            stream, capped: attempts with their outcomes, and what people did, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
-    ptt2:wake:sign, ptt2:wake:relay:<destination>    a wake-up is pending; expires
+    ptt1:wake:sign, ptt1:wake:relay:<destination>    a wake-up is pending; expires
 
 Fields beside those that ingress writes once: `Fields` names those that change. What is to be reported: d:<number> are
 records, of which "recorded" were written and "reported" are done with; n:<destination> says that the sender was told of
@@ -34,7 +36,7 @@ from typing import Literal
 from ptt.core.address import Domain
 from ptt.core.envelope import QueueId
 
-DATA_VERSION = 2
+DATA_VERSION = 1
 PREFIX = f"ptt{DATA_VERSION}:"
 
 SIGN = f"{PREFIX}sign"
@@ -49,6 +51,7 @@ DELIVERY = f"{PREFIX}d:"
 CONTENT = f"{PREFIX}c:"
 QUEUE = f"{PREFIX}q:"
 RATE = f"{PREFIX}rate:"
+BACKOFF = f"{PREFIX}backoff:"
 
 PERMANENT = (SIGN, DESTINATIONS, REPORTS, PARKED, EVENTS)
 """Keys that may stay without a TTL in an empty spool; all others go with their message."""
@@ -64,6 +67,8 @@ WITHDRAWN_TTL_MS = 1_000_000
 (924 s with Linux's 15 retransmissions, tcp(7))."""
 DONE_TTL_MS = 60_000
 """How long the name of a message that is done stays taken: far longer than ingress repeats a command."""
+BACKOFF_TTL_MS = 86_400_000
+"""How long after its time a back-off is forgotten that nobody asked about: its queue is empty."""
 MAX_EVENTS = 50_000
 """Events kept in the stream: a queue of failures must not fill the memory with their history."""
 
@@ -143,6 +148,11 @@ def rate(login: str) -> str:
 def content(queue_id: QueueId) -> str:
     """Name the chunk list of a message."""
     return CONTENT + queue_id
+
+
+def backoff(destination: Domain) -> str:
+    """Name the back-off of a destination."""
+    return BACKOFF + destination
 
 
 def queue(destination: Domain | Literal[""]) -> str:

@@ -1,7 +1,7 @@
 """What the queue says of one message at one destination: values, and how they are read from the message's hash."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -42,6 +42,18 @@ class Place:
     is_set_aside: bool
 
 
+BACKOFF_FIELDS = ("until", "reason")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """A destination of which no host could be reached."""
+
+    until_ms: int
+    """When one message finds out if that has changed."""
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueEntry:
     """One message at one destination, as a person wants to know it."""
@@ -76,6 +88,20 @@ def list_fields(stage: Stage) -> tuple[str, ...]:
     names = Fields(stage)
     state = (names.owner, names.reason, names.held, names.wanted, names.newest)
     return (names.recipients, names.attempts, *state)
+
+
+def parse_backoff(values: Sequence[bytes | None]) -> Backoff | None:
+    """Read what `BACKOFF_FIELDS` names; None if the destination does not back off."""
+    until, reason = values
+    return Backoff(until_ms=int(until), reason=(reason or b"").decode(errors="replace")) if until else None
+
+
+def wait_for(entry: QueueEntry, backoff: Backoff, now_ms: int) -> QueueEntry:
+    """Say of an entry that its destination backs off, if that is what it waits for."""
+    waits = entry.state in {State.QUEUED, State.WAITING} and backoff.until_ms > max(now_ms, entry.until_ms or 0)
+    if not waits:
+        return entry
+    return replace(entry, state=State.WAITING, until_ms=backoff.until_ms, reason=entry.reason or backoff.reason)
 
 
 def parse_entry(place: Place, values: Sequence[bytes | None], now_ms: int) -> QueueEntry | None:

@@ -4,7 +4,7 @@ Synchronous, for commands. Reads in pages, by SCAN of the sorted sets, so that n
 by a queue of any length; a message that moves meanwhile may be seen in its old place, its new one, or not at all.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -14,7 +14,19 @@ from ptt.core.envelope import Envelope, QueueId, parse_envelope
 from ptt.core.errors import MalformedInput
 from ptt.store import keys
 from ptt.store.connection import RedisAddress, connect
-from ptt.store.queue_entries import MESSAGE_FIELDS, Place, QueueEntry, Stage, State, list_fields, parse_entry
+from ptt.store.queue_entries import (
+    BACKOFF_FIELDS,
+    MESSAGE_FIELDS,
+    Backoff,
+    Place,
+    QueueEntry,
+    Stage,
+    State,
+    list_fields,
+    parse_backoff,
+    parse_entry,
+    wait_for,
+)
 from ptt.store.scripts import translating
 
 PAGE = 500
@@ -185,9 +197,23 @@ class QueueView:
                     pipeline.hmget(keys.message(place.queue_id), MESSAGE_FIELDS)
                     pipeline.hmget(keys.state(place.queue_id, place.stage), list_fields(place.stage))
                 rows = pipeline.execute()
+            backoffs = self._read_backoffs({place.stage for place in page})
             for place, message, state in zip(page, rows[::2], rows[1::2], strict=True):
                 if (entry := parse_entry(place, [*message, *state], now_ms)) is not None:
-                    yield entry
+                    backoff = backoffs.get(place.stage)
+                    yield wait_for(entry, backoff, now_ms) if backoff else entry
+
+    def _read_backoffs(self, stages: Collection[Stage]) -> dict[Stage, Backoff]:
+        destinations = [Domain(stage) for stage in stages if stage]
+        with translating(), self._client.pipeline(transaction=False) as pipeline:
+            for destination in destinations:
+                pipeline.hmget(keys.backoff(destination), BACKOFF_FIELDS)
+            rows = pipeline.execute()
+        return {
+            destination: backoff
+            for destination, values in zip(destinations, rows, strict=True)
+            if (backoff := parse_backoff(values))
+        }
 
 
 class _Counted:

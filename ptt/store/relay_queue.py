@@ -2,18 +2,18 @@
 
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from redis.exceptions import RedisError
 
 from ptt.core.address import Address, Domain
-from ptt.core.envelope import QueueId
+from ptt.core.envelope import QueueId, parse_time_ms
 from ptt.core.errors import LeaseLost, Unavailable
 from ptt.store import keys
+from ptt.store.attempts import Attempt, Recorded, Records
 from ptt.store.batch import Batch
 from ptt.store.connection import RedisAddress, connect_async
-from ptt.store.entries import RelayEntry, format_recipients, parse_claim, parse_relay_claim
+from ptt.store.entries import ANY, Claim, RelayEntry, Room, format_recipients, parse_relay_claim
 from ptt.store.restart import RestartGuard
 from ptt.store.scripts import SCRIPTS, Call, translate
 from ptt.store.sweep import sweep_call
@@ -22,37 +22,10 @@ BATCH_BYTES = 8_388_608
 """Most octets in one claim: 300 destinations at once must fit in a worker's memory."""
 MAX_CLAIMS = 3
 """A message that three workers died on is parked, so that it stops killing workers."""
+SCAN_PAGE = 500
+"""Messages of a long queue that are looked at in one go: Redis serves others in between."""
 ASK_TIMEOUT_S = 5.0
 """Longest wait for an answer that can be given up without harm."""
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """What the sender is to be told, each a record as `ptt.core.dsn.format_reported` writes it."""
-
-    delayed: Sequence[bytes] = ()
-    """Dropped if the sender was told of the delay at this destination before."""
-    final: Sequence[bytes] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What is to be recorded of one attempt: who is left, when to try again, and the history in JSON."""
-
-    remaining: Sequence[Address]
-    delay_s: float
-    counts: bool
-    """Whether it was an attempt by the retry schedule; False gives the message back unattempted."""
-    history: bytes
-    hold: str = ""
-    """Why the rest is parked for a person instead of tried again."""
-    number: int = 0
-    """Which attempt it was, from 1; the following three tell the history about it."""
-    duration_ms: int = 0
-    reverse_path: str = ""
-    why: str = ""
-    """The newest reason why somebody is left, for the list of the queue."""
-    records: Records = Records()
 
 
 class RelayQueue:
@@ -79,17 +52,46 @@ class RelayQueue:
         """Take note that the wake-up of this destination is being served."""
         await self._ask(Call(SCRIPTS["begin"], (), (self._broker_db, f"relay:{destination}")))
 
-    async def claim(self, destination: Domain, limit: int) -> tuple[list[RelayEntry], list[QueueId]]:
-        """Lease up to ``limit`` messages of a destination that are due.
-
-        Returns:
-            The messages, and the queue-ids of those that were parked because three workers died on them.
+    async def claim(self, destination: Domain, limit: int, room: Room = ANY) -> Claim:
+        """Lease up to ``limit`` messages of a destination that are due; one if it is to be probed.
 
         Raises:
             Unavailable: Redis is away.
         """
+        return await self._claim(destination, limit, room)
+
+    async def claim_aged(self, destination: Domain, wanted: Sequence[QueueId], max_age_s: float) -> Claim:
+        """Lease those of the wanted that nobody has, due or not, while their destination cannot be reached.
+
+        Those whose sender was told of the delay are left out until they are older than ``max_age_s``.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        return await self._claim(destination, len(wanted), ANY, int(max_age_s * 1000), *wanted)
+
+    async def list_aged(self, destination: Domain, age_s: float) -> AsyncIterator[Sequence[QueueId]]:
+        """Give the messages of a destination that were accepted ``age_s`` ago or earlier, in parts, in no order.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        cursor = -1
+        while cursor:
+            try:
+                seconds, _ = await self._client.time()
+                cursor, page = await self._client.zscan(keys.queue(destination), max(cursor, 0), count=SCAN_PAGE)
+            except (RedisError, OSError) as error:
+                raise translate(error) from error
+            before_ms = (seconds - age_s) * 1000
+            names = [QueueId(name.decode()) for name, _ in cast("list[tuple[bytes, float]]", page)]
+            if aged := [name for name in names if parse_time_ms(name) <= before_ms]:
+                yield aged
+
+    async def _claim(self, destination: Domain, limit: int, room: Room, *wanted: int | str) -> Claim:
         expired = await self._may_take_expired()
-        names = (keys.queue(destination), keys.DESTINATIONS, keys.PARKED, keys.EVENTS)
+        queue, backoff = keys.queue(destination), keys.backoff(destination)
+        names = (queue, keys.DESTINATIONS, keys.PARKED, keys.EVENTS, backoff)
         token = secrets.token_hex(8)
         arguments = (
             destination,
@@ -100,11 +102,18 @@ class RelayQueue:
             int(expired),
             MAX_CLAIMS,
             keys.MAX_EVENTS,
+            room.suspects,
+            room.last_tries,
+            int(room.may_probe),
+            *wanted,
         )
-        claimed, parked = parse_claim(await self._ask(Call(SCRIPTS["claim_relay"], names, arguments)))
-        return [parse_relay_claim(row, destination, token) for row in claimed], [
-            QueueId(name.decode()) for name in parked
-        ]
+        answer = await self._ask(Call(SCRIPTS["claim_relay"], names, arguments))
+        claimed, parked, left = cast("tuple[Sequence[Sequence[bytes]], Sequence[bytes], int]", answer)
+        return Claim(
+            entries=tuple(parse_relay_claim(row, destination, token) for row in claimed),
+            parked=tuple(QueueId(name.decode()) for name in parked),
+            left=left,
+        )
 
     async def read(self, entry: RelayEntry) -> AsyncIterator[bytes]:
         """Give the message in parts: signature fields, then content.
@@ -149,11 +158,8 @@ class RelayQueue:
         remaining = format_recipients(left) if len(left) != len(entry.recipients) else b""
         await self._check_lease("commit", entry, format_recipients(in_doubt), remaining)
 
-    async def record(self, entry: RelayEntry, attempt: Attempt) -> bool:
+    async def record(self, entry: RelayEntry, attempt: Attempt) -> Recorded:
         """Record an attempt, however long Redis is away.
-
-        Returns:
-            Whether the whole message is done and forgotten.
 
         Raises:
             LeaseLost: another worker owns the entry by now: if the dot was sent, it may be sent twice.
@@ -165,6 +171,7 @@ class RelayQueue:
             keys.EVENTS,
             keys.PARKED,
             keys.REPORTS,
+            keys.backoff(entry.destination),
         )
         remaining = format_recipients(attempt.remaining) if attempt.remaining else b""
         arguments = (
@@ -181,12 +188,15 @@ class RelayQueue:
             attempt.duration_ms,
             attempt.reverse_path,
             attempt.why,
+            b"" if attempt.backoff_s is None else int(attempt.backoff_s * 1000),
+            entry.failures,
+            int(attempt.is_late),
             *_format_records(attempt.records),
         )
         result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
         if result == 0:
             raise LeaseLost(f"{entry.queue_id} {entry.destination}")
-        return result == 2  # noqa: PLR2004 - named in record.lua
+        return Recorded(cast("int", result))
 
     async def sweep(self) -> None:
         """Wake the relay role for all that is past due.

@@ -15,15 +15,15 @@ from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from ptt.core.ports import Courier
 from ptt.core.reply import Reply
-from ptt.core.retry import decide_delay, is_expired
+from ptt.core.retry import decide_backoff, decide_delay, is_expired
+from ptt.store.attempts import Attempt, Recorded
 from ptt.store.entries import RelayEntry
-from ptt.store.relay_queue import Attempt, RelayQueue
+from ptt.store.relay_queue import RelayQueue
 from ptt.tasks.records import select_records
+from ptt.tasks.telling import describe, shorten, tell, tell_uncertain
 
 EXPIRED = Reply(550, "5.4.7", "Delivery time expired")
 HOLD_REASON = "the remote server may have it already"
-MAX_WHY = 200
-"""Characters of the newest reason that stay with a waiting message: replies can be long, and messages many."""
 SPOOL_WAIT_S = 2.0
 """How long a message waits whose attempt was given up because Redis was away."""
 
@@ -41,17 +41,20 @@ class AttemptPolicy:
     """Gives a random number between -1 and 1."""
 
 
-async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, entry: RelayEntry) -> None:
+async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, entry: RelayEntry) -> Deferred | None:
     """Try to deliver a claimed message to the recipients of its destination, and record what came of it.
+
+    Returns:
+        Why none of its hosts could be reached, if the destination backs off from now on.
 
     Raises:
         LeaseLost: another worker owns the entry; nothing was recorded.
     """
     if entry.in_doubt:
-        _tell_uncertain(entry, entry.in_doubt, "a worker ended between the final dot and its record")
+        tell_uncertain(entry, entry.in_doubt, "a worker ended between the final dot and its record")
         if policy.holds_uncertain:
             await _hold(queue, entry)
-            return
+            return None
     envelope = parse_envelope(entry.envelope_json)
     progress = _Progress(queue, entry, envelope)
     began_s = time.monotonic()
@@ -67,9 +70,10 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         records = select_records(envelope, outcomes, is_late=False)
         plan = _give_back(entry, SPOOL_WAIT_S)
         await _record(queue, entry, outcomes, replace(plan, reverse_path=progress.reverse_path, records=records))
-        return
+        return None
     duration_ms = round((time.monotonic() - began_s) * 1000)
-    final = [(recipient, _expire(outcome, entry, policy)) for recipient, outcome in outcomes]
+    unreached = find_unreached(outcomes)
+    final = [(recipient, expire(outcome, entry, policy)) for recipient, outcome in outcomes]
     delay_s = decide_delay(policy.retry_schedule_s, entry.attempts + 1, policy.jitter()).total_seconds()
     hold = HOLD_REASON if policy.holds_uncertain and any(_is_uncertain(outcome) for _, outcome in final) else ""
     is_late = entry.age_s >= policy.delay_notice_after_s and not hold
@@ -83,8 +87,42 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         duration_ms=duration_ms,
         reverse_path=progress.reverse_path,
         records=select_records(envelope, final, is_late=is_late),
+        is_late=is_late,
+        backoff_s=_decide_backoff_s(policy, entry) if unreached else 0,
     )
-    await _record(queue, entry, final, plan)
+    recorded = await _record(queue, entry, final, plan)
+    return unreached if recorded is Recorded.BACKED_OFF else None
+
+
+async def settle_untried(queue: RelayQueue, policy: AttemptPolicy, entry: RelayEntry, unreached: Deferred) -> None:
+    """Record of a message whose destination cannot be reached that it is late or too old, without an attempt.
+
+    Raises:
+        LeaseLost: another worker owns the entry; nothing was recorded.
+    """
+    envelope = parse_envelope(entry.envelope_json)
+    outcomes = [(recipient, expire(unreached, entry, policy)) for recipient in entry.recipients]
+    is_late = entry.age_s >= policy.delay_notice_after_s
+    plan = replace(
+        _give_back(entry, entry.due_in_s),
+        reverse_path=str(envelope.reverse_path or "<>"),
+        records=select_records(envelope, outcomes, is_late=is_late),
+        is_late=is_late,
+    )
+    if any(isinstance(outcome, Failed) for _, outcome in outcomes):
+        await _record(queue, entry, outcomes, plan)
+    else:
+        await queue.record(entry, replace(plan, why=shorten(unreached)))
+
+
+def find_unreached(outcomes: Sequence[tuple[Address, Outcome]]) -> Deferred | None:
+    """Tell why none of the destination's hosts could be reached, if so."""
+    deferred = [one for _, one in outcomes if isinstance(one, Deferred) and one.scope is Scope.DOMAIN]
+    return deferred[0] if deferred and len(deferred) == len(outcomes) else None
+
+
+def _decide_backoff_s(policy: AttemptPolicy, entry: RelayEntry) -> float:
+    return decide_backoff(policy.retry_schedule_s, entry.failures + 1, policy.jitter()).total_seconds()
 
 
 class _Progress:
@@ -133,7 +171,7 @@ class _Progress:
             raise
 
 
-async def _finish(recording: Coroutine[None, None, bool]) -> bool:
+async def _finish(recording: Coroutine[None, None, Recorded]) -> Recorded:
     """Await a record to its end, also when the worker stops meanwhile: what was delivered must not stay unrecorded."""
     task = asyncio.ensure_future(recording)
     try:
@@ -153,8 +191,8 @@ def _is_uncertain(outcome: Outcome) -> bool:
     return isinstance(outcome, Deferred) and outcome.uncertain
 
 
-def _expire(outcome: Outcome, entry: RelayEntry, policy: AttemptPolicy) -> Outcome:
-    # RFC 5321 section 4.5.4.1: give up after days; the age counts from acceptance.
+def expire(outcome: Outcome, entry: RelayEntry, policy: AttemptPolicy) -> Outcome:
+    """Make a deferral final after the queue lifetime (RFC 5321 section 4.5.4.1); the age counts from acceptance."""
     expired = is_expired(timedelta(seconds=entry.age_s), timedelta(seconds=policy.max_age_s))
     if not isinstance(outcome, Deferred) or outcome.uncertain or not expired:
         return outcome
@@ -172,36 +210,32 @@ def _expire(outcome: Outcome, entry: RelayEntry, policy: AttemptPolicy) -> Outco
 
 async def _record(
     queue: RelayQueue, entry: RelayEntry, outcomes: Sequence[tuple[Address, Outcome]], plan: Attempt
-) -> None:
-    history = json.dumps([_describe(recipient, outcome) for recipient, outcome in outcomes], separators=(",", ":"))
+) -> Recorded:
+    history = json.dumps([describe(recipient, outcome) for recipient, outcome in outcomes], separators=(",", ":"))
     left = [(recipient, outcome) for recipient, outcome in outcomes if isinstance(outcome, Deferred)]
     plan = replace(
         plan,
         remaining=[recipient for recipient, _ in left],
         history=history.encode(),
-        why=_shorten(left[0][1]) if left else "",
+        why=shorten(left[0][1]) if left else "",
     )
     # The record takes the mark of doubt away: a worker that dies right after it must have told of the doubt before.
     for recipient, outcome in outcomes:
         if _is_uncertain(outcome):
-            _tell(entry, recipient, outcome, plan)
+            tell(entry, recipient, outcome, plan)
     try:
-        done = await _finish(queue.record(entry, plan))
+        recorded = await _finish(queue.record(entry, plan))
     except LeaseLost:
         # Another worker took over while this one was sending: the list of possible doubles must be complete.
         sent = [recipient for recipient, outcome in outcomes if isinstance(outcome, Delivered)]
-        _tell_uncertain(entry, sent, "the lease was lost while the message was being sent")
+        tell_uncertain(entry, sent, "the lease was lost while the message was being sent")
         raise
     for recipient, outcome in outcomes:
         if not _is_uncertain(outcome):
-            _tell(entry, recipient, outcome, plan)
-    if done:
+            tell(entry, recipient, outcome, plan)
+    if recorded is Recorded.DONE:
         maillog.emit("message.done", queue_id=entry.queue_id, age_s=round(entry.age_s, 3))
-
-
-def _shorten(deferred: Deferred) -> str:
-    text = f"{deferred.reply} ({deferred.reason})" if deferred.reply else deferred.reason
-    return text if len(text) <= MAX_WHY else text[: MAX_WHY - 1] + "…"
+    return recorded
 
 
 async def _hold(queue: RelayQueue, entry: RelayEntry) -> None:
@@ -211,58 +245,3 @@ async def _hold(queue: RelayQueue, entry: RelayEntry) -> None:
         maillog.emit(
             "recipient.held", maillog.WARNING, queue_id=entry.queue_id, recipient=str(recipient), reason=HOLD_REASON
         )
-
-
-def _tell_uncertain(entry: RelayEntry, recipients: Sequence[Address], reason: str) -> None:
-    for recipient in recipients:
-        maillog.emit(
-            "recipient.uncertain",
-            maillog.WARNING,
-            queue_id=entry.queue_id,
-            recipient=str(recipient),
-            attempt=entry.attempts + 1,
-            reason=reason,
-        )
-
-
-def _tell(entry: RelayEntry, recipient: Address, outcome: Outcome, plan: Attempt) -> None:
-    event, level = _event_of(outcome)
-    reply = outcome.reply
-    maillog.emit(
-        f"recipient.{event}",
-        level,
-        queue_id=entry.queue_id,
-        recipient=str(recipient),
-        attempt=entry.attempts + 1,
-        mx_host=outcome.peer.mx_host,
-        mx_address=outcome.peer.address,
-        tls=outcome.peer.tls,
-        reply_code=reply.code if reply else None,
-        enhanced_status=reply.enhanced_status if reply else None,
-        reply_text=reply.text if reply else None,
-        reason=None if isinstance(outcome, Delivered) else outcome.reason,
-        delay_s=round(plan.delay_s) if isinstance(outcome, Deferred) and not plan.hold else None,
-    )
-
-
-def _event_of(outcome: Outcome) -> tuple[str, int]:
-    if isinstance(outcome, Delivered):
-        return "delivered", maillog.INFO
-    if isinstance(outcome, Failed):
-        return "failed", maillog.WARNING
-    return ("uncertain" if outcome.uncertain else "deferred"), maillog.WARNING
-
-
-def _describe(recipient: Address, outcome: Outcome) -> dict[str, object]:
-    described: dict[str, object] = {"recipient": str(recipient), "event": _event_of(outcome)[0]}
-    if outcome.reply:
-        described["reply"] = str(outcome.reply)
-    if not isinstance(outcome, Delivered):
-        described["reason"] = outcome.reason
-    if outcome.peer.mx_host:
-        described["mx_host"] = outcome.peer.mx_host
-    if outcome.peer.address:
-        described["mx_address"] = outcome.peer.address
-    if outcome.peer.tls:
-        described["tls"] = outcome.peer.tls
-    return described

@@ -7,7 +7,7 @@ from ptt.core.dsn import Action, ReportedOutcome, decide_action, is_wanted, make
 from ptt.core.envelope import Envelope
 from ptt.core.notify import NO_REQUEST
 from ptt.core.outcome import Outcome
-from ptt.store.relay_queue import Records
+from ptt.store.attempts import Records
 
 NOTHING = Records()
 

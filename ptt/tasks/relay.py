@@ -9,48 +9,22 @@ from celery import Celery
 from ptt import maillog
 from ptt.core.address import Domain
 from ptt.core.errors import LeaseLost, PttError
+from ptt.core.outcome import Deferred
 from ptt.core.ports import Courier
 from ptt.core.wakeup import RELAY_TASK
-from ptt.store.entries import RelayEntry
+from ptt.store.entries import Claim, RelayEntry
 from ptt.store.relay_queue import RelayQueue
 from ptt.store.sweep import SWEEP_EVERY_S
-from ptt.tasks.attempt import AttemptPolicy, attempt
+from ptt.tasks.attempt import AttemptPolicy, attempt, settle_untried
+from ptt.tasks.telling import shorten
+from ptt.tasks.window import Suspicion, Window
 
-WINDOW = 50
-"""Most messages of one destination in hand at once."""
+LINGER_S = 2.0
+"""How long a wake-up keeps its place while its deliveries go on: a thousand slow hosts must not hold up a quick one."""
+MAX_IN_HAND_BYTES = 268_435_456
+"""Content in memory: what is more waits in the spool."""
 STOP_GRACE_S = 20.0
 """How long deliveries may go on after SIGTERM; what is left then is given up by its lease."""
-
-
-class _Window:
-    """The deliveries of one destination: at most WINDOW at once, topped up when half of them are done."""
-
-    def __init__(self) -> None:
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.wakeups = 0
-        """How many wake-ups of this destination are being served."""
-        self.is_claiming = False
-        """Whether one of them claims: the others leave it to that one."""
-        self.is_woken = False
-        """Whether a wake-up came since the last claim of nothing began."""
-        self._room = asyncio.Event()
-
-    def add(self, task: asyncio.Task[None]) -> None:
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
-
-    async def wait_for_room(self) -> None:
-        while len(self.tasks) > WINDOW // 2:
-            self._room.clear()
-            await self._room.wait()
-
-    async def wait_for_all(self) -> None:
-        if self.tasks:
-            await asyncio.wait(self.tasks)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        self._room.set()
 
 
 class RelayService:
@@ -66,14 +40,17 @@ class RelayService:
     ) -> None:
         """Work on this queue with this courier; ``release`` is awaited at the end, after the courier is closed."""
         self._release = release
+        self._suspicion = Suspicion()
         self._queue = queue
         self._courier = courier
         self._policy = policy
         self._renew_every_s = lease_s / 4
         self._in_hand: dict[asyncio.Task[None], RelayEntry] = {}
-        self._windows: dict[Domain, _Window] = {}
+        self._in_hand_bytes = 0
+        self._windows: dict[Domain, Window] = {}
         self._chores: list[asyncio.Task[None]] = []
         self._closing = False
+        self._ends_at = 0.0
 
     async def start(self) -> None:
         """Begin to sweep and to renew leases."""
@@ -84,11 +61,13 @@ class RelayService:
         """Claim nothing any more, and give deliveries in hand some time to end."""
         if not self._closing:
             self._closing = True
-            asyncio.get_running_loop().call_later(STOP_GRACE_S, self._give_up)
+            self._ends_at = asyncio.get_running_loop().time() + STOP_GRACE_S
 
     async def stop(self) -> None:
-        """Release all; what is still in hand is given back."""
+        """Release all; what is still in hand at the end of the grace that `close` began is given back."""
         self._closing = True
+        if self._in_hand:
+            await asyncio.wait(self._in_hand, timeout=max(0.0, self._ends_at - asyncio.get_running_loop().time()))
         self._give_up()
         for chore in self._chores:
             chore.cancel()
@@ -104,7 +83,7 @@ class RelayService:
         Wake-ups come with each signed batch and each sweep. Those of one destination share one window, or a slow host
         would let ever more messages be claimed: they fill the memory, and a crash counts against all of them.
         """
-        window = self._windows.setdefault(destination, _Window())
+        window = self._windows.setdefault(destination, Window())
         window.wakeups += 1
         try:
             await self._queue.begin(destination)
@@ -114,12 +93,12 @@ class RelayService:
         except PttError as error:
             # Redis is away: what is in hand goes on, and a sweep wakes again.
             maillog.emit("redis.unavailable", maillog.WARNING, reason=str(error), destination=destination)
-        await window.wait_for_all()
+        if window.tasks:
+            await asyncio.wait(window.tasks, timeout=LINGER_S)
         window.wakeups -= 1
-        if not window.wakeups:
-            self._windows.pop(destination, None)
+        self._close_window(destination, window)
 
-    async def _claim_all(self, destination: Domain, window: _Window) -> None:
+    async def _claim_all(self, destination: Domain, window: Window) -> None:
         window.is_claiming = True
         try:
             while window.is_woken:
@@ -129,13 +108,17 @@ class RelayService:
         finally:
             window.is_claiming = False
 
-    async def _claim(self, destination: Domain, window: _Window) -> bool:
-        """Claim what there is room for and begin with it; tell whether there was anything."""
-        await window.wait_for_room()
-        if self._closing:
-            return False
-        entries, parked = await self._queue.claim(destination, WINDOW - len(window.tasks))
-        for queue_id in parked:
+    async def _claim(self, destination: Domain, window: Window) -> bool:
+        """Claim what there is room for and begin with it; tell whether to ask again."""
+        has_room = await window.wait_for_room(LINGER_S) and self._in_hand_bytes < MAX_IN_HAND_BYTES
+        if self._closing or not has_room:
+            return False  # The next sweep wakes again.
+        room, claim = self._suspicion.reserve(), Claim()
+        try:
+            claim = await self._queue.claim(destination, window.room, room)
+        finally:
+            self._suspicion.settle(room, claim.entries)
+        for queue_id in claim.parked:
             maillog.emit(
                 "recipient.parked",
                 maillog.ERROR,
@@ -143,28 +126,61 @@ class RelayService:
                 destination=destination,
                 reason="its workers died",
             )
-        for entry in entries:
-            window.add(self._begin(entry))
-        return bool(entries)
+        for entry in claim.entries:
+            task = self._begin(entry, window)
+            window.add(task)
+            self._suspicion.watch(entry, task)
+        if claim.left and not claim.entries:
+            await self._suspicion.wait()
+        return bool(claim.entries or claim.left)
+
+    def _close_window(self, destination: Domain, window: Window) -> None:
+        if window.is_idle and self._windows.get(destination) is window:
+            del self._windows[destination]
 
     def _give_up(self) -> None:
         for task in self._in_hand:
             task.cancel()
 
-    def _begin(self, entry: RelayEntry) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._deliver(entry), name=f"deliver-{entry.queue_id}-{entry.destination}")
+    def _begin(self, entry: RelayEntry, window: Window) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._deliver(entry, window), name=f"deliver-{entry.queue_id}-{entry.destination}")
         self._in_hand[task] = entry
-        task.add_done_callback(self._in_hand.pop)
+        self._in_hand_bytes += len(entry.content)
+        task.add_done_callback(self._end)
         return task
 
-    async def _deliver(self, entry: RelayEntry) -> None:
+    def _end(self, task: asyncio.Task[None]) -> None:
+        entry = self._in_hand.pop(task)
+        self._in_hand_bytes -= len(entry.content)
+        if window := self._windows.get(entry.destination):
+            window.tasks.discard(task)
+            self._close_window(entry.destination, window)
+
+    async def _deliver(self, entry: RelayEntry, window: Window) -> None:
         maillog.queue_id_var.set(entry.queue_id)
         try:
-            await attempt(self._queue, self._courier, self._policy, entry)
+            unreached = await attempt(self._queue, self._courier, self._policy, entry)
+            if unreached is None:
+                window.open()
+            else:
+                await self._settle_aged(entry.destination, unreached)
         except LeaseLost:
             maillog.emit("lease.lost", maillog.WARNING, destination=entry.destination)
+        except PttError as error:
+            maillog.emit("redis.unavailable", maillog.WARNING, reason=str(error), destination=entry.destination)
         except Exception:  # noqa: BLE001 - the top of a delivery: its lease ends and its claims are counted
             maillog.emit("relay.failed", maillog.ERROR, exc_info=True, destination=entry.destination)
+
+    async def _settle_aged(self, destination: Domain, unreached: Deferred) -> None:
+        """Fail what is too old and tell of what is late, untried, as no host of the destination can be reached."""
+        maillog.emit("destination.deferred", maillog.WARNING, destination=destination, reason=shorten(unreached))
+        policy = self._policy
+        async for aged in self._queue.list_aged(destination, min(policy.max_age_s, policy.delay_notice_after_s)):
+            wanted = aged
+            while wanted and not self._closing:
+                entries = (await self._queue.claim_aged(destination, wanted, policy.max_age_s)).entries
+                await asyncio.gather(*(settle_untried(self._queue, policy, entry, unreached) for entry in entries))
+                wanted = wanted[wanted.index(entries[-1].queue_id) + 1 :] if entries else ()
 
     async def _sweep(self) -> None:
         while True:

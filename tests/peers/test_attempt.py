@@ -85,7 +85,7 @@ async def test_uncertain_delivery_is_told_before_its_mark_is_taken_away(
     queue = RelayQueue(address, 30)
     queue.start()
     try:
-        (entry,), _ = await queue.claim(DESTINATION, 1)
+        (entry,) = (await queue.claim(DESTINATION, 1)).entries
         with valkey.client() as client, listening(client) as heard:
             await attempt(queue, SilentCourier(), POLICY, entry)
             assert heard == [("recipient.uncertain", True)]

@@ -8,8 +8,9 @@ import redis
 from ptt.core.envelope import QueueId
 from ptt.core.errors import LeaseLost
 from ptt.store import keys
+from ptt.store.attempts import Attempt, Recorded
 from ptt.store.connection import RedisAddress
-from ptt.store.relay_queue import Attempt
+from ptt.store.entries import Claim
 from ptt.store.sign_queue import SignQueue
 from tests.peers.queue_tools import ANN, BOB, CAT, ME, ONE, TWO, Run, list_json, now_ms, read_events, states
 from tests.servers.redis import RedisServer
@@ -31,7 +32,7 @@ async def test_hold_and_release_of_a_waiting_message(
         ptt("queue", "hold", queue_id, "--destination", ONE)
         assert states(ptt) == {ONE: "held", TWO: "queued"}
         async with relaying(address) as queue:
-            assert await queue.claim(ONE, 1) == ([], [])
+            assert await queue.claim(ONE, 1) == Claim()
             ptt("queue", "hold", queue_id, "--destination", ONE, expected=1)
             ptt("queue", "retry", queue_id, "--destination", ONE, expected=1)
             assert broker.llen("relay") == 0
@@ -72,7 +73,7 @@ async def test_hold_of_what_a_dead_worker_had_is_done_at_the_next_claim(
         ptt("queue", "hold", queue_id)
         client.zadd(keys.queue(ONE), {queue_id: 1})
         heir._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
-        assert await heir.claim(ONE, 1) == ([], [])
+        assert await heir.claim(ONE, 1) == Claim()
     assert states(ptt) == {ONE: "held"}
 
 
@@ -119,7 +120,7 @@ async def test_parked_message_is_released_with_a_clean_record(
         for _ in range(3):
             await claim(queue, ONE)
             client.zadd(keys.queue(ONE), {queue_id: 1})
-        assert await queue.claim(ONE, 1) == ([], [queue_id])
+        assert await queue.claim(ONE, 1) == Claim(parked=(queue_id,))
         assert states(ptt) == {ONE: "parked"}
         ptt("queue", "release", queue_id)
         await claim(queue, ONE)
@@ -194,4 +195,4 @@ async def test_fail_of_what_a_worker_has_is_refused(address: RedisAddress, ptt: 
         entry = await claim(queue, ONE)
         assert "a worker has it now" in ptt("queue", "fail", queue_id, "--yes", expected=1).stderr
         assert "a worker has it now" in ptt("queue", "retry", queue_id, expected=1).stderr
-        assert await queue.record(entry, Attempt(remaining=(), delay_s=0, counts=True, history=b"[]")) is True
+        assert await queue.record(entry, Attempt(remaining=(), delay_s=0, counts=True, history=b"[]")) is Recorded.DONE

@@ -113,7 +113,7 @@ async def test_trace_tells_of_a_message_after_it_is_done(address: RedisAddress, 
     queue_id = await enqueue(address, 1, ANN)
     other = await enqueue(address, 2, Address("joann", ONE), reverse_path=None)
     async with relaying(address) as queue:
-        entries, _ = await queue.claim(ONE, 5)
+        entries = (await queue.claim(ONE, 5)).entries
         entry = next(one for one in entries if one.queue_id == queue_id)
         await defer(queue, entry)
         for subject in (queue_id, "ann@one.test", "ALICE@example.test"):

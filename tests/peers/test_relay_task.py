@@ -18,9 +18,10 @@ from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from ptt.core.reply import Reply
 from ptt.store import keys
+from ptt.store.attempts import Attempt, Recorded
 from ptt.store.connection import RedisAddress
 from ptt.store.entries import RelayEntry
-from ptt.store.relay_queue import Attempt, RelayQueue
+from ptt.store.relay_queue import RelayQueue
 from ptt.store.sign_queue import Signed, SignQueue
 from ptt.store.spool import connect_spool
 from ptt.tasks.attempt import AttemptPolicy
@@ -230,7 +231,7 @@ class SlowQueue(RelayQueue):
         self.begun, self.go = asyncio.Event(), asyncio.Event()
 
     @override
-    async def record(self, entry: RelayEntry, attempt: Attempt) -> bool:
+    async def record(self, entry: RelayEntry, attempt: Attempt) -> Recorded:
         """Wait, then record."""
         self.begun.set()
         await self.go.wait()

@@ -221,7 +221,7 @@ async def test_record_repeated_after_lost_answer_reports_once(house: House) -> N
     await house.accept(make_submission())
     async with relay_queue(house.address) as queue:
         house.make_due(keys.queue(FIRST))
-        (entry,), _ = await queue.claim(FIRST, 1)
+        (entry,) = (await queue.claim(FIRST, 1)).entries
         policy = AttemptPolicy(
             retry_schedule_s=(900,), max_age_s=9e9, delay_notice_after_s=9e9, holds_uncertain=False, jitter=lambda: 0.0
         )

@@ -12,8 +12,10 @@ from ptt.core.address import Address, Domain
 from ptt.core.envelope import Envelope, QueueId, Submission, format_envelope, format_queue_id
 from ptt.core.errors import LeaseLost
 from ptt.store import keys
+from ptt.store.attempts import Attempt, Recorded
 from ptt.store.connection import RedisAddress
-from ptt.store.relay_queue import Attempt, RelayQueue
+from ptt.store.entries import Claim
+from ptt.store.relay_queue import RelayQueue
 from ptt.store.runner import Runner
 from ptt.store.sign_queue import MAX_CLAIMS, Signed, SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
@@ -74,11 +76,11 @@ async def test_message_goes_through_all_states_and_leaves_nothing(address: Redis
     assert sign_all(SignQueue(address, LEASE_S)) == [make_submission().queue_id]
     async with relay_queue(address) as queue:
         await queue.begin(DESTINATION)
-        (entry,), _ = await queue.claim(DESTINATION, 50)
+        (entry,) = (await queue.claim(DESTINATION, 50)).entries
         assert entry.recipients == (RECIPIENT,)
         assert b"".join([part async for part in queue.read(entry)]) == b"DKIM-Signature: x\r\n" + CONTENT
         await queue.commit(entry, [RECIPIENT], [RECIPIENT])
-        assert await queue.record(entry, DONE) is True
+        assert await queue.record(entry, DONE) is Recorded.DONE
     assert [name for name in client.scan_iter() if client.ttl(name) == -1] == [keys.EVENTS.encode()]
 
 
@@ -109,7 +111,7 @@ async def test_large_content_is_chunked_and_read_back_whole(address: RedisAddres
     assert sign_queue.read(entry) == content
     sign_queue.record([Signed(entry.queue_id, b"S: 1\r\n", {DESTINATION: [RECIPIENT]})])
     async with relay_queue(address) as queue:
-        (relay_entry,), _ = await queue.claim(DESTINATION, 1)
+        (relay_entry,) = (await queue.claim(DESTINATION, 1)).entries
         assert b"".join([part async for part in queue.read(relay_entry)]) == b"S: 1\r\n" + content
         assert relay_entry.size_bytes == len(b"S: 1\r\n" + content)
 
@@ -127,7 +129,7 @@ async def test_record_with_lost_lease_changes_nothing(address: RedisAddress, cli
     await submit(address, make_submission())
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as slow, relay_queue(address) as quick:
-        (entry,), _ = await slow.claim(DESTINATION, 1)
+        (entry,) = (await slow.claim(DESTINATION, 1)).entries
         client.hset(keys.delivery(entry.queue_id), f"o:{DESTINATION}", "another worker")
         with pytest.raises(LeaseLost):
             await slow.commit(entry, [RECIPIENT], [RECIPIENT])
@@ -145,11 +147,11 @@ async def test_expired_lease_is_taken_over_and_tells_that_the_dot_may_be_sent(
     await submit(address, make_submission())
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as dead, relay_queue(address) as heir:
-        (entry,), _ = await dead.claim(DESTINATION, 1)
+        (entry,) = (await dead.claim(DESTINATION, 1)).entries
         await dead.commit(entry, [RECIPIENT], [RECIPIENT])
         client.zadd(keys.queue(DESTINATION), {entry.queue_id: 1})
         heir._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
-        (again,), _ = await heir.claim(DESTINATION, 1)
+        (again,) = (await heir.claim(DESTINATION, 1)).entries
         assert (entry.in_doubt, again.in_doubt) == ((), (RECIPIENT,))
 
 
@@ -160,11 +162,11 @@ async def test_expired_lease_right_after_a_restart_is_left_to_its_owner(
     await submit(address, make_submission())
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as owner, relay_queue(address) as other:
-        (entry,), _ = await owner.claim(DESTINATION, 1)
+        (entry,) = (await owner.claim(DESTINATION, 1)).entries
         client.zadd(keys.queue(DESTINATION), {entry.queue_id: 1})
         other._guard.learn({"uptime_in_seconds": 2})  # noqa: SLF001 - a server that has just been restarted
-        assert await other.claim(DESTINATION, 1) == ([], [])
-        assert await owner.record(entry, DONE) is True
+        assert await other.claim(DESTINATION, 1) == Claim()
+        assert await owner.record(entry, DONE) is Recorded.DONE
 
 
 async def test_message_that_kills_its_workers_is_parked(address: RedisAddress, client: redis.Redis) -> None:
@@ -175,9 +177,9 @@ async def test_message_that_kills_its_workers_is_parked(address: RedisAddress, c
     async with relay_queue(address) as queue:
         queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
         for _ in range(MAX_CLAIMS):
-            assert len((await queue.claim(DESTINATION, 1))[0]) == 1
+            assert len((await queue.claim(DESTINATION, 1)).entries) == 1
             client.zadd(keys.queue(DESTINATION), {name: 1})
-        assert await queue.claim(DESTINATION, 1) == ([], [name])
+        assert await queue.claim(DESTINATION, 1) == Claim(parked=(name,))
     assert client.hget(keys.delivery(name), f"p:{DESTINATION}") is not None
     assert client.zrange(keys.PARKED, 0, -1) == [f"{name} {DESTINATION}".encode()]
 
@@ -187,11 +189,11 @@ async def test_deferred_message_waits_and_keeps_who_is_left(address: RedisAddres
     await submit(address, make_submission())
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as queue:
-        (entry,), _ = await queue.claim(DESTINATION, 1)
+        (entry,) = (await queue.claim(DESTINATION, 1)).entries
         await queue.record(entry, Attempt(remaining=[RECIPIENT], delay_s=900, counts=True, history=b"[]"))
-        assert await queue.claim(DESTINATION, 1) == ([], [])
+        assert await queue.claim(DESTINATION, 1) == Claim()
         client.zadd(keys.queue(DESTINATION), {entry.queue_id: 1})
-        (again,), _ = await queue.claim(DESTINATION, 1)
+        (again,) = (await queue.claim(DESTINATION, 1)).entries
         assert (again.attempts, again.recipients) == (1, (RECIPIENT,))
 
 
@@ -200,9 +202,9 @@ async def test_record_repeated_after_lost_answer_is_no_lost_lease(address: Redis
     await submit(address, make_submission())
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as queue:
-        (entry,), _ = await queue.claim(DESTINATION, 1)
-        assert await queue.record(entry, DONE) is True
-        assert await queue.record(entry, DONE) is False
+        (entry,) = (await queue.claim(DESTINATION, 1)).entries
+        assert await queue.record(entry, DONE) is Recorded.DONE
+        assert await queue.record(entry, DONE) is Recorded.BEFORE
 
 
 async def test_sweeps_wake_both_roles_after_the_broker_was_flushed(address: RedisAddress, valkey: RedisServer) -> None:

@@ -7,6 +7,7 @@ import redis
 
 from ptt.core.errors import ConfigError, LeaseLost, Refused, Unavailable
 from ptt.store import keys
+from ptt.store.attempts import Recorded
 from ptt.store.connection import RedisAddress, check_server
 from ptt.store.relay_queue import RelayQueue
 from ptt.store.runner import Runner
@@ -98,15 +99,15 @@ async def test_expired_lease_taken_again_by_the_same_worker_voids_its_first_clai
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as queue:
         queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
-        (first,), _ = await queue.claim(DESTINATION, 1)
+        (first,) = (await queue.claim(DESTINATION, 1)).entries
         client.zadd(keys.queue(DESTINATION), {first.queue_id: 1})
-        (second,), _ = await queue.claim(DESTINATION, 1)
+        (second,) = (await queue.claim(DESTINATION, 1)).entries
         with pytest.raises(LeaseLost):
             await queue.commit(first, [RECIPIENT], [RECIPIENT])
         await queue.commit(second, [RECIPIENT], [RECIPIENT])
         with pytest.raises(LeaseLost):
             await queue.record(first, DONE)
-        assert await queue.record(second, DONE) is True
+        assert await queue.record(second, DONE) is Recorded.DONE
 
 
 async def test_spool_script_that_arrives_after_its_withdrawal_does_nothing(
@@ -163,8 +164,8 @@ async def test_spool_repeated_after_the_message_is_done_makes_no_new_one(
         await spool.submit(submission)
         sign_all(SignQueue(address, LEASE_S))
         async with relay_queue(address) as queue:
-            (entry,), _ = await queue.claim(DESTINATION, 1)
-            assert await queue.record(entry, DONE) is True
+            (entry,) = (await queue.claim(DESTINATION, 1)).entries
+            assert await queue.record(entry, DONE) is Recorded.DONE
         assert Runner(client).run([spool._spool_call(submission, 2)]) == [0]  # noqa: SLF001 - what the batch repeats
         assert not client.exists(keys.SIGN)
     finally:

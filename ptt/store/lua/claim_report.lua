@@ -35,7 +35,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'queue_id', id, 'event', 'dsn.parked')
     parked[#parked + 1] = id
   else
-    if #claimed > 0 and bytes + size > tonumber(ARGV[3]) then break end
+    if #claimed > 0 and (claims or bytes + size > tonumber(ARGV[3])) then break end -- see claim_sign.lua
     bytes = bytes + size
     redis.call('HSET', key, 'report_owner', ARGV[1])
     redis.call('HINCRBY', key, 'report_claims', 1)
@@ -43,6 +43,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     local records = read_records(key, first, tonumber(recorded), tonumber(ARGV[8]))
     local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'accepted')
     claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], f[5], f[6], size, f[7], first, records}
+    if claims then break end
   end
 end
 return {claimed, parked}

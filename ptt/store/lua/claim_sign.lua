@@ -20,13 +20,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
       'queue_id', id, 'event', 'recipient.parked', 'reason', 'each worker that claimed it died')
     parked[#parked + 1] = id
   else
-    if #claimed > 0 and bytes + size > tonumber(ARGV[3]) then break end
+    -- A message whose worker died is handed out alone, so that what kills workers takes no innocent message along.
+    if #claimed > 0 and (claims or bytes + size > tonumber(ARGV[3])) then break end
     bytes = bytes + size
     redis.call('HSET', key, 'owner', ARGV[1])
     redis.call('HINCRBY', key, 'claims', 1)
     redis.call('ZADD', KEYS[1], now + ARGV[4], id)
     local fields = redis.call('HMGET', key, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content')
     claimed[#claimed + 1] = {id, fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], size}
+    if claims then break end
   end
 end
 return {claimed, parked}

@@ -7,6 +7,7 @@ local DELIVERY = PREFIX .. 'd:'
 local CONTENT = PREFIX .. 'c:'
 local WAKE = PREFIX .. 'wake:'
 local DONE = PREFIX .. 'done:'
+local BACKOFF = PREFIX .. 'backoff:'
 
 -- Forget a message with its last recipient. Its name stays taken for a while: a command to spool it whose answer was
 -- lost may come again, and must not make it a new message.
@@ -17,15 +18,36 @@ end
 
 -- Push wake-ups in the broker database; call it last, for the script stays in that database.
 -- wakeups: {{flag, list, template, destination}, ...}
-local function push_wakeups(broker_db, ttl_ms, wakeups)
+-- doubts_flags: a flag whose list is empty is of a wake-up that was popped by a worker that died before it began.
+local function push_wakeups(broker_db, ttl_ms, wakeups, doubts_flags)
   if #wakeups == 0 then return end
   redis.call('SELECT', broker_db)
+  local is_empty = {}
   for index, wakeup in ipairs(wakeups) do
     local flag, list, template, destination = unpack(wakeup)
-    if redis.call('SET', WAKE .. flag, 1, 'NX', 'PX', ttl_ms) then
+    if doubts_flags and is_empty[list] == nil then is_empty[list] = redis.call('LLEN', list) == 0 end
+    local is_new = redis.call('SET', WAKE .. flag, 1, 'NX', 'PX', ttl_ms)
+    if is_new or is_empty[list] then
       local places = {['@ID@'] = string.format('%.0f-%s-%d', now, time[2], index), ['@DESTINATION@'] = destination}
       redis.call('LPUSH', list, (string.gsub(template, '@%u+@', places)))
     end
+  end
+end
+
+-- Have a destination looked at by this time, or when its back-off ends if that is later. Tells whether it backs off.
+local function look_at(destinations, destination, at)
+  local waits_until = redis.call('HGET', BACKOFF .. destination, 'until')
+  redis.call('ZADD', destinations, 'LT', math.max(at, tonumber(waits_until or 0)), destination)
+  return waits_until
+end
+
+-- Have a destination looked at when its first message is due or its back-off ends, whichever is later.
+local function schedule(queue, destinations, destination, waits_until)
+  local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]
+  if first then
+    redis.call('ZADD', destinations, math.max(tonumber(first), waits_until), destination)
+  else
+    redis.call('ZREM', destinations, destination)
   end
 end
 

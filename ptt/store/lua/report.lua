@@ -27,8 +27,9 @@ if redis.call('HSETNX', KEYS[3], 'version', @DATA_VERSION@) == 1 then
     'content', ARGV[9], 'signature', ARGV[10], 'accepted', now)
   redis.call('HSET', KEYS[4], 'open', 1, 'r:' .. destination, ARGV[12])
   redis.call('ZADD', KEYS[5], now, id)
-  redis.call('ZADD', KEYS[6], 'LT', now, destination)
-  wakeups[1] = {'relay:' .. destination, 'relay', ARGV[15], destination}
+  if not look_at(KEYS[6], destination, now) then
+    wakeups[1] = {'relay:' .. destination, 'relay', ARGV[15], destination}
+  end
 end
 push_wakeups(ARGV[13], ARGV[14], wakeups)
 return result

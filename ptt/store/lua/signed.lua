@@ -13,8 +13,9 @@ for index = 7, #ARGV, 2 do
   local destination = ARGV[index]
   redis.call('HSET', KEYS[2], 'r:' .. destination, ARGV[index + 1])
   redis.call('ZADD', PREFIX .. 'q:' .. destination, now, ARGV[1])
-  redis.call('ZADD', KEYS[4], 'LT', now, destination)
-  wakeups[#wakeups + 1] = {'relay:' .. destination, 'relay', ARGV[6], destination}
+  if not look_at(KEYS[4], destination, now) then
+    wakeups[#wakeups + 1] = {'relay:' .. destination, 'relay', ARGV[6], destination}
+  end
 end
 push_wakeups(ARGV[4], ARGV[5], wakeups)
 return 1

@@ -12,5 +12,5 @@ for _, destination in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, '
     redis.call('ZREM', KEYS[1], destination)
   end
 end
-push_wakeups(ARGV[1], ARGV[2], wakeups)
+push_wakeups(ARGV[1], ARGV[2], wakeups, true)
 return #wakeups

@@ -6,5 +6,5 @@ if #redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 1) == 0
   and #redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1) == 0 then
   return 0
 end
-push_wakeups(ARGV[1], ARGV[2], {{'sign', 'sign', ARGV[3], ''}})
+push_wakeups(ARGV[1], ARGV[2], {{'sign', 'sign', ARGV[3], ''}}, true)
 return 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptt.core.retry import JITTER, decide_delay, is_expired
+from ptt.core.retry import JITTER, decide_backoff, decide_delay, is_expired
 
 SCHEDULE = (900.0, 1800.0, 3600.0)
 
@@ -15,6 +15,17 @@ SCHEDULE = (900.0, 1800.0, 3600.0)
 def test_delay_follows_the_schedule_and_its_last_step_repeats(attempts: int, seconds: int) -> None:
     """RFC 5321 section 4.5.4.1: delays grow, then stay."""
     assert decide_delay(SCHEDULE, attempts, 0) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 60), (2, 120), (3, 240), (6, 1920), (7, 3600), (9999, 3600)])
+def test_backoff_doubles_up_to_the_schedule(failures: int, seconds: int) -> None:
+    """New mail waits a minute for a host that was down for a moment, and hours for one that is dead."""
+    assert decide_backoff(SCHEDULE, failures, 0) == timedelta(seconds=seconds)
+
+
+def test_backoff_is_never_longer_than_the_schedule() -> None:
+    """Who configures quick retries gets quick probes."""
+    assert decide_backoff([5.0, 10.0], 1, 0) == timedelta(seconds=5)
 
 
 @given(st.integers(1, 50), st.floats(-1, 1))
