@@ -1,6 +1,6 @@
 """The table of experiments."""
 
-from tests.chaos import faults
+from tests.chaos import fault_points, faults
 from tests.chaos.rig import Case, Load
 
 _SMALL = Load(messages=300, rate=60, faults=3)
@@ -18,6 +18,19 @@ CASES = (
         full=_FULL,
         may_double=True,
         sink_options=_SLOW_SINK,
+    ),
+    Case(
+        name="B5",
+        title="kill -9 at every named step",
+        inject=fault_points.kill_at_points,
+        prepare=fault_points.plan_kills,
+        choose=fault_points.choose_mail,
+        small=Load(messages=100, rate=20, faults=1, life_s=0.3),
+        full=Load(messages=1_000, rate=40, faults=5, life_s=2),
+        may_double=True,
+        sink_options=(*_SLOW_SINK, "--certificate", "{folder}/mx.crt", "--key", "{folder}/mx.key"),
+        settings={"PTT_RELAY__MESSAGES_PER_CONNECTION": "10"},  # or all connections are there from the start
+        relays=3,
     ),
     Case(
         name="B6",

@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from tests.chaos.ledger import Ledger, read_lines
 from tests.chaos.proxy import Proxy
-from tests.chaos.sender import Sender
+from tests.chaos.sender import Mail, Sender
 from tests.chaos.site import ChaosSite, Workshop, make_redis
 from tests.chaos.verdict import Arrival, Check, Evidence, Figures, check, count
 from tests.e2e.site import DESTINATIONS, MX_ADDRESS
@@ -44,6 +45,11 @@ class Load:
     size_bytes: int = 2_000
 
 
+def choose_plain(load: Load, number: int) -> Mail:
+    """Take the two destinations in turn; the sink takes everything."""
+    return Mail(domain=DESTINATIONS[number % 2], size_bytes=load.size_bytes)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One experiment."""
@@ -64,6 +70,10 @@ class Case:
     relays: int = 1
     sink_options: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[ChaosSite, Load, random.Random], None] | None = None
+    """Called before the site starts."""
+    choose: Callable[[Load, int], Mail] = choose_plain
+    """What kind of message the n-th is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +190,9 @@ async def _set_up(stack: AsyncExitStack, case: Case, load: Load, workshop: Works
     proxies: dict[str, Proxy] = {}
     if case.layout == "apart":
         await _put_proxies(stack, site, proxies)
+    choice = random.Random(seed)
+    if case.prepare is not None:
+        case.prepare(site, load, choice)
     await asyncio.to_thread(site.prepare)
     site.start_sink()
     await asyncio.to_thread(site.start)
@@ -188,8 +201,8 @@ async def _set_up(stack: AsyncExitStack, case: Case, load: Load, workshop: Works
         account = replace(account, port=await _put_proxy(stack, proxies, "client", (account.address, account.port)))
     ledger = Ledger(folder / "accepted.ledger")
     stack.callback(ledger.close)
-    sender = Sender(account, ledger, folder, load.size_bytes, lambda number: DESTINATIONS[number % 2])
-    return Run(case, load, random.Random(seed), site, sender, proxies)
+    sender = Sender(account, ledger, folder, partial(case.choose, load))
+    return Run(case, load, choice, site, sender, proxies)
 
 
 async def _put_proxies(stack: AsyncExitStack, site: ChaosSite, proxies: dict[str, Proxy]) -> None:
@@ -251,10 +264,10 @@ async def _drain(run: Run) -> float | None:
 
 def _gather(run: Run, drained_s: float | None) -> Evidence:
     site, sender = run.site, run.sender
-    arrivals = [
-        Arrival(line["id"], line["queue_id"], tuple(line["recipients"]), line["sha256"], line["at"])
-        for line in read_lines(site.folder / "arrived.ledger")
-    ]
+    arrivals: dict[bool, list[Arrival]] = {False: [], True: []}
+    for line in read_lines(site.folder / "arrived.ledger"):
+        arrival = Arrival(line["id"], line["queue_id"], tuple(line["recipients"]), line["sha256"], line["at"])
+        arrivals[line["is_report"]].append(arrival)
     left, parked = site.list_left()
     checked, bad = _verify(run)
     uncertain, final, unsure = site.count_events()
@@ -265,7 +278,9 @@ def _gather(run: Run, drained_s: float | None) -> Evidence:
         incomplete=frozenset(sender.incomplete),
         refused=frozenset(sender.refused),
         withdrawn_late=frozenset(unsure),
-        arrivals=arrivals,
+        arrivals=arrivals[False],
+        reports=arrivals[True],
+        refused_there=frozenset(name for name, offer in sender.offers.items() if offer.recipient.startswith("never-")),
         uncertain=uncertain,
         final=final,
         left=frozenset(left),

@@ -34,6 +34,16 @@ class Offer:
     """As it goes over the wire, with the final dot."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """What kind of message to send."""
+
+    domain: str
+    size_bytes: int
+    fate: str = ""
+    """``later-`` or ``never-``, what the sink does to it; empty: it takes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A reply to a final dot: when it came, how long it took, what it said."""
@@ -43,10 +53,10 @@ class Answer:
     text: str
 
 
-def make_offer(account: Account, number: int, attempt: int, size_bytes: int, domain: str) -> Offer:
+def make_offer(account: Account, number: int, attempt: int, mail: Mail) -> Offer:
     """Make a message whose id and recipient no other attempt has."""
-    identity, recipient = f"n{number}t{attempt}", f"r{number}t{attempt}@{domain}"
-    body = make_body(number, size_bytes)
+    identity, recipient = f"n{number}t{attempt}", f"{mail.fate}r{number}t{attempt}@{mail.domain}"
+    body = make_body(number, mail.size_bytes)
     header = (
         f"From: {account.sender}\r\nTo: {recipient}\r\nSubject: {number}\r\nX-Identity: {identity}\r\n"
         f"Date: Mon, 23 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{identity}@example.test>\r\n\r\n"
@@ -62,8 +72,7 @@ class Sender:
     account: Account
     ledger: Ledger
     folder: Path
-    size_bytes: int
-    choose_domain: Callable[[int], str]
+    choose: Callable[[int], Mail]
     offers: dict[str, Offer] = field(default_factory=dict)
     accepted: dict[str, str] = field(default_factory=dict)
     """Queue-id by id, from the 250."""
@@ -98,8 +107,7 @@ class Sender:
     def make(self, number: int) -> Offer:
         """Make the next offer of a message."""
         self._attempts[number] += 1
-        domain = self.choose_domain(number)
-        offer = make_offer(self.account, number, self._attempts[number], self.size_bytes, domain)
+        offer = make_offer(self.account, number, self._attempts[number], self.choose(number))
         self.offers[offer.identity] = offer
         return offer
 

@@ -2,6 +2,7 @@
 
 Run as ``python -m tests.chaos.sink ADDRESS PORT LEDGER CONTENTS [--dot-delay S] [--certificate F --key F]``; prints
 ``ready``. The ledger has a line for each message; the contents have the message itself, its length in front.
+A recipient ``never-…`` is refused with 550, and ``later-…`` with 450 when it is named for the first time.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from tests.chaos.ledger import Ledger
 _OFFERS = ("sink.test", "PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 50000000", "ENHANCEDSTATUSCODES")
 _IDENTITY = re.compile(rb"\r\nX-Identity: (\S+)\r\n")
 _QUEUE_ID = re.compile(rb"^Received:(?:[^\r]|\r\n[ \t])*?\sid ([0-9A-Z]{20})\b", re.MULTILINE)
+_REPORT = re.compile(rb"^Message-ID: <([0-9A-Z]{20})@", re.MULTILINE)
 _RECIPIENT = re.compile(r"TO:<([^>]*)>", re.IGNORECASE)
 
 
@@ -31,6 +33,8 @@ class Sink:
     contents: BinaryIO
     dot_delay_s: float
     tls: ssl.SSLContext | None
+    named: set[str] = field(default_factory=set)
+    """Recipients ``later-…`` that were put off once."""
 
     async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Hold one session."""
@@ -44,17 +48,30 @@ class Sink:
 
     def keep(self, recipients: list[str], content: bytes) -> None:
         """Write down one message; it is on disk when this returns."""
-        identity, queue_id = _IDENTITY.search(content), _QUEUE_ID.search(content)
+        header = content.partition(b"\r\n\r\n")[0]
+        is_report = b"multipart/report" in header
+        identity = _IDENTITY.search(content)  # of a report: that of the message that it returns
+        queue_id = _REPORT.search(header) if is_report else _QUEUE_ID.search(content)
         self.contents.write(struct.pack("!I", len(content)) + content)
         self.contents.flush()
         line = {
             "id": identity[1].decode() if identity else "",
             "queue_id": queue_id[1].decode() if queue_id else "",
             "recipients": recipients,
+            "is_report": is_report,
             "sha256": hashlib.sha256(content.partition(b"\r\n\r\n")[2]).hexdigest(),
             "at": time.time(),
         }
         self.ledger.write(line)
+
+    def answer_rcpt(self, recipient: str) -> bytes:
+        """Give the reply to RCPT."""
+        if recipient.startswith("never-"):
+            return b"550 5.1.1 no such user\r\n"
+        if recipient.startswith("later-") and recipient not in self.named:
+            self.named.add(recipient)
+            return b"450 4.2.1 try again\r\n"
+        return b"250 2.1.5 ok\r\n"
 
 
 @dataclass
@@ -85,14 +102,23 @@ class _Session:
                 self.writer.write(b"220 2.0.0 go\r\n")
                 await self.writer.start_tls(self.sink.tls)
                 self.is_tls = True
+            case "RCPT":
+                self._take_recipient(command)
+            case "DATA" if not self.recipients:
+                self.writer.write(b"554 5.5.1 no valid recipients\r\n")
             case "DATA":
                 await self._take_content()
             case _:
-                if verb == "RCPT":
-                    self.recipients += _RECIPIENT.findall(command)
-                elif verb in {"RSET", "MAIL"}:
+                if verb in {"RSET", "MAIL"}:
                     self.recipients = []
                 self.writer.write(b"250 2.1.0 ok\r\n")
+
+    def _take_recipient(self, command: str) -> None:
+        recipient = _RECIPIENT.findall(command)[0]
+        reply = self.sink.answer_rcpt(recipient)
+        if reply.startswith(b"250"):
+            self.recipients.append(recipient)
+        self.writer.write(reply)
 
     async def _take_content(self) -> None:
         self.writer.write(b"354 go\r\n")

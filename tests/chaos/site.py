@@ -84,7 +84,8 @@ class ChaosSite(Site):
     def start_sink(self) -> None:
         """Start the rig's sink."""
         command = [sys.executable, "-m", "tests.chaos.sink", MX_ADDRESS, str(self.sink_port)]
-        command += [str(self.folder / "arrived.ledger"), str(self.folder / "arrived.contents"), *self.sink_options]
+        command += [str(self.folder / "arrived.ledger"), str(self.folder / "arrived.contents")]
+        command += [option.format(folder=self.folder) for option in self.sink_options]
         self.sink = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
         assert self.sink.stdout is not None
         assert self.sink.stdout.readline() == b"ready\n"
@@ -223,6 +224,10 @@ class ChaosSite(Site):
             elif event["event"] == "spool.unavailable":
                 unsure.add(name[0])
         return uncertain, final, unsure
+
+    def count_ready(self) -> int:
+        """Give how often `ptt up` became ready."""
+        return (self.folder / "log").read_bytes().count(b'"event": "up.ready"')
 
     def _count(self, log: str, event: str) -> int:
         for process in (self.process, *self.apart.values()):

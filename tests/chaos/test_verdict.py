@@ -17,6 +17,15 @@ GOOD = Evidence(
 )
 
 
+TOLD = replace(
+    GOOD,
+    arrivals=[],
+    refused_there=frozenset({"n1t1"}),
+    reports=[Arrival("n1t1", "REPORTID1", ("alice@x.test",), "cc", 13.0)],
+)
+OTHER_REPORT = replace(TOLD.reports[0], queue_id="REPORTID2")
+
+
 def failing(evidence: Evidence) -> list[str]:
     """Give the names of the invariants that do not hold."""
     return [one.name for one in check(evidence) if not one.holds]
@@ -44,6 +53,11 @@ def test_verdict_of_one_delivery_holds() -> None:
         pytest.param(replace(GOOD, final={("QUEUEID1", "r1@x.test"): 2}), "I5", id="two-states"),
         pytest.param(replace(GOOD, arrivals=[replace(COPY, queue_id="OTHER")]), "I5", id="two-names"),
         pytest.param(replace(GOOD, arrivals=[replace(COPY, recipients=("x@x.test",))]), "I6", id="strayed"),
+        pytest.param(replace(TOLD, reports=[]), "I1", id="untold"),
+        pytest.param(replace(TOLD, reports=[*TOLD.reports, OTHER_REPORT]), "I5", id="two-reports"),
+        pytest.param(replace(TOLD, reports=TOLD.reports * 2), "I3", id="report-doubled"),
+        pytest.param(replace(TOLD, arrivals=[COPY]), "I5", id="refused-and-taken"),
+        pytest.param(replace(GOOD, reports=TOLD.reports), "I5", id="told-of-no-failure"),
         pytest.param(replace(GOOD, drained_s=None), "I8", id="stuck"),
         pytest.param(replace(GOOD, drained_s=61.0), "I8", id="slow"),
     ],
@@ -58,6 +72,12 @@ def test_verdict_of_listed_double_holds() -> None:
     evidence = replace(GOOD, arrivals=[COPY, COPY], uncertain={("QUEUEID1", "r1@x.test"): 1})
     assert failing(evidence) == []
     assert (count(evidence).doubled, count(evidence).unlisted) == (1, 0)
+
+
+def test_verdict_of_reported_failure_holds() -> None:
+    """A message that its destination refuses is not lost if its sender is told so, once."""
+    assert failing(TOLD) == []
+    assert (count(TOLD).delivered, count(TOLD).reported, count(TOLD).lost) == (0, 1, 0)
 
 
 def test_verdict_of_late_withdrawal_counts_what_our_log_lists() -> None:

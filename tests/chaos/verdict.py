@@ -1,8 +1,8 @@
 """From what both ledgers, the event log and the spool say to figures and invariants; pure, so that it can be tested.
 
-I1 nothing accepted is lost, and after the drain nothing is left. I2 nothing refused is delivered. I3 each double is
-listed by our own log. I4 content arrives whole and signed. I5 one final state for each recipient. I6 nobody gets
-another's message. I8 it recovers without a person.
+I1 nothing accepted is lost: it is delivered, or its sender is told; after the drain nothing is left. I2 nothing refused
+is delivered. I3 each double is listed by our own log. I4 content arrives whole and signed. I5 one final state for each
+recipient, one report of each failure. I6 nobody gets another's message. I8 it recovers without a person.
 """
 
 from collections import Counter
@@ -40,6 +40,10 @@ class Evidence:
     withdrawn_late: frozenset[str] = frozenset()
     """Queue-ids that our log calls unsure: 451 was said because Redis did not answer in time."""
     arrivals: Sequence[Arrival] = ()
+    refused_there: frozenset[str] = frozenset()
+    """Ids whose recipient the destination refuses for good."""
+    reports: Sequence[Arrival] = ()
+    """Reports that arrived: the id is that of the message they tell of, the queue-id their own."""
     uncertain: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """How often our log calls a queue-id and recipient uncertain."""
     final: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -79,6 +83,8 @@ class Figures:
     """Of these, how many our log calls unsure."""
     left: int
     parked: int
+    reported: int
+    """Messages whose sender was told of a failure."""
     slowest_s: float
     """The longest way from our 250 to the first arrival."""
 
@@ -86,12 +92,13 @@ class Figures:
 def count(evidence: Evidence) -> Figures:
     """Count."""
     copies = Counter(arrival.identity for arrival in evidence.arrivals)
-    by_name = Counter((a.queue_id, r) for a in evidence.arrivals for r in a.recipients)
-    doubled = {name: number - 1 for name, number in by_name.items() if number > 1}
+    told = {report.identity for report in evidence.reports}
+    doubled = count_doubles(evidence)
     first: dict[str, float] = {}
     for arrival in evidence.arrivals:
         first[arrival.identity] = min(first.get(arrival.identity, arrival.at), arrival.at)
-    lost = [i for i, queue_id in evidence.accepted.items() if not copies[i] and queue_id not in evidence.left]
+    settled = copies.keys() | (told & evidence.refused_there)
+    lost = [i for i, queue_id in evidence.accepted.items() if i not in settled and queue_id not in evidence.left]
     forbidden = list_forbidden(evidence)
     return Figures(
         offered=len(evidence.offers),
@@ -104,8 +111,16 @@ def count(evidence: Evidence) -> Figures:
         refused_listed=sum(1 for arrival in forbidden if arrival.queue_id in evidence.withdrawn_late),
         left=len(evidence.left),
         parked=evidence.parked,
+        reported=len(told),
         slowest_s=max((first[i] - at for i, at in evidence.accepted_at.items() if i in first), default=0.0),
     )
+
+
+def count_doubles(evidence: Evidence) -> dict[tuple[str, str], int]:
+    """Give, by queue-id and recipient, how many copies beyond the first arrived, of messages and of reports."""
+    arrivals = [*evidence.arrivals, *evidence.reports]
+    copies = Counter((arrival.queue_id, recipient) for arrival in arrivals for recipient in arrival.recipients)
+    return {name: number - 1 for name, number in copies.items() if number > 1}
 
 
 def list_forbidden(evidence: Evidence) -> list[Arrival]:
@@ -120,6 +135,10 @@ def check(evidence: Evidence) -> list[Check]:
     damaged = [a.identity for a in evidence.arrivals if evidence.offers.get(a.identity, ("", ""))[1] != a.sha256]
     strayed = [a.identity for a in evidence.arrivals if a.recipients != (evidence.offers.get(a.identity, ("", ""))[0],)]
     renamed = [a.identity for a in evidence.arrivals if evidence.accepted.get(a.identity, a.queue_id) != a.queue_id]
+    reports = Counter(identity for identity, _ in {(report.identity, report.queue_id) for report in evidence.reports})
+    repeated = [identity for identity, number in reports.items() if number > 1]
+    wrong = [identity for identity in reports if identity not in evidence.refused_there]
+    taken = [a.identity for a in evidence.arrivals if a.identity in evidence.refused_there]
     many = [name for name, number in evidence.final.items() if number > 1]
     drained_s = evidence.drained_s
     in_time = drained_s is not None and drained_s <= MAX_RECOVERY_S
@@ -136,7 +155,12 @@ def check(evidence: Evidence) -> list[Check]:
             not damaged and not evidence.signatures_bad,
             f"damaged {damaged[:3]}, bad signatures {evidence.signatures_bad} of {evidence.signatures_checked}",
         ),
-        Check("I5", not many and not renamed, f"two final states {many[:3]}, two queue-ids {renamed[:3]}"),
+        Check(
+            "I5",
+            not (many or renamed or repeated or wrong or taken),
+            f"two final states {many[:3]}, two queue-ids {renamed[:3]}, two reports {repeated[:3]}, "
+            f"told of no failure {wrong[:3]}, refused and delivered {taken[:3]}",
+        ),
         Check("I6", not strayed, f"to the wrong recipient {strayed[:3]}"),
         Check(
             "I8", in_time, "never drained" if drained_s is None else f"drained {drained_s:.1f} s after the last fault"
