@@ -24,6 +24,8 @@ MAX_NTH = 3
 MAX_STUCK_S = 45.0
 """A step that is not taken for so long is never reached: its point is at a wrong place."""
 _HANGUP_EVERY_S = 2.0
+_WORK_S = 1.5
+"""So long a site works before it is stopped, so that there is something in hand."""
 _COMMANDS = {"ingress": INGRESS, "sign": SIGN, "relay": RELAY}
 _FOLDER = "points"
 
@@ -75,7 +77,8 @@ async def kill_at_points(run: Run) -> None:
 def _plan_role(role: str, load: Load, choice: random.Random) -> Sequence[Step]:
     points = [point for point in POINTS if point.role == role]
     order: list[Point] = []
-    for trigger in ("", "hangup", "stop", "start"):
+    # First what restarts Redis: for half a minute after it, no lease is taken over.
+    for trigger in ("stop", "start", "hangup", ""):
         for _ in range(load.faults):
             some = [point for point in points if point.trigger == trigger]
             choice.shuffle(some)
@@ -103,6 +106,7 @@ async def _trigger(site: ChaosSite, folder: Path, due: Mapping[str, str]) -> Non
         await asyncio.sleep(_HANGUP_EVERY_S)
     if set(due.values()) <= {"stop", "start"} and "stop" in due.values():
         (folder / "stop").touch()
+        await asyncio.sleep(_WORK_S)
         await asyncio.to_thread(site.stop)
     elif set(due.values()) == {"start"}:
         (folder / "start").touch()
