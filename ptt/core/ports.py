@@ -1,15 +1,17 @@
 """What the shells ask of each other, so that none has to know the other's library."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from ptt.core.address import Address, Domain
 from ptt.core.envelope import Submission
+from ptt.core.guessing import Permit, Trust
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Outcome
 from ptt.core.rates import Quota
 from ptt.core.reply import Reply
 from ptt.core.routing import IPAddress, Mx
+from ptt.core.scram import ScramVerifier
 from ptt.core.user import User
 
 
@@ -32,15 +34,62 @@ class Spool(Protocol):
         """
 
 
+class Guesses(Protocol):
+    """The count of wrong guesses at passwords, shared by all ingress processes; names are keyed hashes."""
+
+    async def ask(self, login: bytes, network: bytes) -> Permit | None:
+        """Count a guess, and give leave to check it; None if there were too many.
+
+        Raises:
+            Unavailable: the count cannot be asked.
+        """
+
+    async def settle(self, login: bytes, network: bytes, stamp: str, *, is_good: bool) -> None:
+        """Take a guess out of the count: it was right, or nobody has checked it.
+
+        Raises:
+            Unavailable: the count cannot be asked.
+        """
+
+
+class Attempt(Protocol):
+    """One attempt to log in, as those see it who check it."""
+
+    @property
+    def seed(self) -> bytes:
+        """32 octets, always the same for a login and known to nobody outside: what decoys are made from."""
+
+    async def ask(self) -> Trust:
+        """Ask for leave to check a guess that is not known to be right; it counts as wrong from now on.
+
+        Raises:
+            Refused: there were too many.
+        """
+
+    async def settle(self, *, is_good: bool) -> None:
+        """Say that the guess was right, or that nobody has checked it after all."""
+
+
 class Users(Protocol):
     """Who may log in."""
 
-    async def authenticate(self, login: str, password: bytes) -> User | None:
+    async def authenticate(self, login: str, password: bytes, attempt: Attempt) -> User | None:
         """Give the user if login and password are right and the user is enabled, else None, in the same time.
 
         Raises:
             Unavailable: no snapshot of the users repository has ever been read (454 4.7.0).
+            Refused: the attempt may not be checked.
         """
+
+    def get_scram(self, login: str, seed: bytes) -> ScramVerifier:
+        """Give what SCRAM needs of the user's password, or something like it that no password fits.
+
+        Raises:
+            Unavailable: no snapshot of the users repository has ever been read (454 4.7.0).
+        """
+
+    def find_certified(self, names: Collection[str]) -> User | None:
+        """Give the enabled user whom one of these names of a client certificate belongs to, if it is one alone."""
 
     def get_user(self, login: str) -> User | None:
         """Give the user as of the newest snapshot, or None if gone or disabled."""

@@ -14,7 +14,6 @@ from ptt.core.ports import Users
 from ptt.ingress import replies
 from ptt.ingress.data import TOO_LARGE
 from ptt.ingress.names import is_client_name, to_ascii
-from ptt.ingress.sasl import MECHANISMS
 from ptt.ingress.steps import (
     Answer,
     Authenticate,
@@ -48,6 +47,8 @@ class State:
     policy: Policy
     users: Users
     tls: str
+    mechanisms: tuple[str, ...] = ()
+    """What AUTH may name; in clear nothing."""
     client_name: str = ""
     is_extended: bool = False
     """Whether the client said EHLO, not HELO."""
@@ -61,7 +62,7 @@ def answer_ehlo(state: State, argument: str) -> Answer:
     state.is_extended = True
     extensions = ("PIPELINING", f"SIZE {state.policy.max_message_bytes}", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING")
     # RFC 3207 section 4.2: no STARTTLS inside TLS. RFC 4954 section 4: no AUTH where the password could be read.
-    offer = f"AUTH {' '.join(MECHANISMS)}" if state.tls else "STARTTLS"
+    offer = f"AUTH {' '.join(state.mechanisms)}" if state.tls else "STARTTLS"
     return Greet((state.policy.hostname, *extensions, offer, "ENHANCEDSTATUSCODES"))
 
 
@@ -89,7 +90,7 @@ def answer_auth(state: State, argument: str) -> Answer:
     mechanism, _, initial = argument.partition(" ")
     if not mechanism:
         raise Refused(replies.NEEDS_ARGUMENT)
-    if mechanism.upper() not in MECHANISMS:
+    if mechanism.upper() not in state.mechanisms:
         raise Refused(replies.UNKNOWN_MECHANISM)
     return Authenticate(mechanism.upper(), initial or None)
 

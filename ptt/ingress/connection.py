@@ -47,7 +47,7 @@ class Connection(SMTP):
     """One client: octets in and out, and when it is time to go.
 
     ``inbox`` holds what has arrived, ``peer_address`` is the client's IP address, ``tls`` names TLS version and cipher
-    and is empty in clear.
+    and is empty in clear, where ``ssl_object`` is None.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Connection(SMTP):
         self.inbox = Inbox()
         self.peer_address = ""
         self.tls = ""
+        self.ssl_object: ssl.SSLObject | None = None
         self._serve = serve
         self._register = register
         self._outbox: list[bytes] = []
@@ -279,6 +280,7 @@ class Connection(SMTP):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._wire = self.transport = transport
         ssl_object = transport.get_extra_info("ssl_object")
+        self.ssl_object = ssl_object
         self.tls = f"{ssl_object.version()} {ssl_object.cipher()[0]}" if ssl_object else ""
 
     def _wake(self) -> None:

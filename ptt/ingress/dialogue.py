@@ -64,15 +64,16 @@ _RULES: Mapping[str, _Rule] = {
 class Dialogue:
     """One session since its start or since STARTTLS, which forgets everything (RFC 3207 section 4.2)."""
 
-    def __init__(self, policy: Policy, users: Users, tls: str) -> None:
+    def __init__(self, policy: Policy, users: Users, tls: str, mechanisms: tuple[str, ...] = ()) -> None:
         """Begin.
 
         Args:
             policy: what is allowed.
             users: who may log in.
             tls: TLS version and cipher, empty in clear.
+            mechanisms: of SASL, that can be offered.
         """
-        self._state = State(policy, users, tls)
+        self._state = State(policy, users, tls, mechanisms)
         self._failures = 0
         self._junk = 0
 

@@ -28,6 +28,7 @@ UNAVAILABLE = Reply(451, "4.3.0", "Temporary failure, try again later")
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")
 NO_MEMORY = Reply(452, "4.3.1", "Too much mail is being received, try again later")
 NO_STORAGE = Reply(452, "4.3.1", "Insufficient system storage, try again later")
+TOO_MANY_GUESSES = Reply(454, "4.7.0", "Too many failed logins, try again in a minute")
 LOGIN_UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure")
 
 UNKNOWN_COMMAND = Reply(500, "5.5.1", "Command not recognised")

@@ -17,12 +17,15 @@ from ptt.ingress import replies
 from ptt.ingress.acceptance import Acceptor, Client
 from ptt.ingress.answers import Policy
 from ptt.ingress.budget import Budget, Share
+from ptt.ingress.channel import read_channel
 from ptt.ingress.connection import Connection
 from ptt.ingress.data import DataReader
 from ptt.ingress.dialogue import Dialogue
 from ptt.ingress.endings import Disconnected, Dismissed
+from ptt.ingress.gate import INVALID_CREDENTIALS, Gate
+from ptt.ingress.guard import Guard
 from ptt.ingress.login import log_in
-from ptt.ingress.sasl import INVALID_CREDENTIALS
+from ptt.ingress.sasl import PLUS, list_mechanisms
 from ptt.ingress.steps import (
     Answer,
     Authenticate,
@@ -43,6 +46,9 @@ class House:
 
     policy: Policy
     users: Users
+    guard: Guard
+    mechanisms: tuple[str, ...]
+    """Of SASL, that may be offered."""
     acceptor: Acceptor
     budget: Budget
     tls_context: ssl.SSLContext
@@ -56,7 +62,7 @@ class Session:
         """Meet a client that has just connected."""
         self._house = house
         self._connection = connection
-        self._dialogue = Dialogue(house.policy, house.users, connection.tls)
+        self._dialogue = self._begin_dialogue()
         self._upload: Upload | None = None
 
     async def run(self) -> None:
@@ -73,6 +79,12 @@ class Session:
                     self._drop_upload()
         finally:
             self._drop_upload()
+
+    def _begin_dialogue(self) -> Dialogue:
+        house, connection = self._house, self._connection
+        self._channel = read_channel(connection.ssl_object)
+        self._mechanisms = list_mechanisms(house.mechanisms, self._channel) if connection.tls else ()
+        return Dialogue(house.policy, house.users, connection.tls, self._mechanisms)
 
     def _say(self, reply: Reply) -> None:
         self._connection.say(replies.format_reply(reply))
@@ -114,7 +126,7 @@ class Session:
                 self._connection.say(replies.format_lines(250, answer.lines))
             case StartTls():
                 await self._connection.start_tls(self._house.tls_context)
-                self._dialogue = Dialogue(self._house.policy, self._house.users, self._connection.tls)
+                self._dialogue = self._begin_dialogue()
             case Authenticate():
                 return await self._take(await self._log_in(answer))
             case ReceiveContent():
@@ -132,12 +144,20 @@ class Session:
         return True
 
     async def _log_in(self, step: Authenticate) -> Answer:
-        reply, login = await log_in(step, self._ask, self._house.users, self._connection.peer_address)
+        gate = Gate(
+            users=self._house.users,
+            guard=self._house.guard,
+            client_address=self._connection.peer_address,
+            channel=self._channel,
+            offers_binding=PLUS in self._mechanisms,
+        )
+        reply, login = await log_in(step, self._ask, gate)
         if login:
             self._dialogue.complete_login(login)
             self._connection.stop_login_clock()
             return reply
-        return self._dialogue.count_failure(reply) if reply == INVALID_CREDENTIALS else reply
+        is_failure = reply in {INVALID_CREDENTIALS, replies.TOO_MANY_GUESSES}
+        return self._dialogue.count_failure(reply) if is_failure else reply
 
     async def _ask(self, line: bytes) -> bytes:
         self._connection.say(line + b"\r\n")

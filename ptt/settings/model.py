@@ -4,7 +4,7 @@ The docstrings here are the reference: `ptt init` writes them into ptt.toml and 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -94,6 +94,9 @@ class Certificate(Section):
     """PEM file: the key of that certificate."""
 
 
+Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "EXTERNAL"]
+
+
 class Ingress(Section):
     """The submission server."""
 
@@ -126,6 +129,8 @@ class Ingress(Section):
     """The same within a day."""
     recipients_per_day: int = Field(default=0, ge=0)
     """Most recipients of one user's messages within a day; 0 means no limit."""
+    mechanisms: tuple[Mechanism, ...] = get_args(Mechanism)
+    """SASL mechanisms that may be offered; some need more, as EXTERNAL a client's certificate."""
     seal_key_file: Path | None = None
     """32 random bytes in base64; the same file on ingress and sign hosts."""
 

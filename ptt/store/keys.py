@@ -45,6 +45,8 @@ REPORTS = f"{PREFIX}reports"
 PARKED = f"{PREFIX}parked"
 EVENTS = f"{PREFIX}events"
 WAKE = f"{PREFIX}wake:"
+GUESSES = f"{PREFIX}guess:"
+KNOWN = f"{PREFIX}known:"
 
 MESSAGE = f"{PREFIX}m:"
 DELIVERY = f"{PREFIX}d:"

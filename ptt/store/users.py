@@ -7,13 +7,17 @@ few; the event loop only looks names up.
 
 import asyncio
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from ptt import maillog
 from ptt.core.errors import Unavailable
+from ptt.core.ports import Attempt
+from ptt.core.scram import ScramVerifier
 from ptt.core.user import User
+from ptt.store.decoys import spoil
 from ptt.store.users_follow import Follower
 from ptt.store.users_password import MAX_PASSWORD_BYTES, PasswordChecker
 from ptt.store.users_repository import open_source
@@ -99,26 +103,51 @@ class GitUsers:
         user = self._snapshot and self._snapshot.users.get(login)
         return user if user and user.enabled else None
 
-    async def authenticate(self, login: str, password: bytes) -> User | None:
+    def find_certified(self, names: Collection[str]) -> User | None:
+        """Give the enabled user whom one of these names of a client certificate belongs to, if it is one alone."""
+        certified = self._snapshot.certified if self._snapshot else {}
+        logins = {certified[name] for name in names if name in certified}
+        return self.get_user(logins.pop()) if len(logins) == 1 else None
+
+    def get_scram(self, login: str, seed: bytes) -> ScramVerifier:
+        """Give what SCRAM needs of the user's password, or something like it that no password fits.
+
+        Raises:
+            Unavailable: no snapshot was ever read.
+        """
+        snapshot = self._get_snapshot()
+        user = snapshot.users.get(login)
+        if user is None or user.scram is None:
+            return snapshot.decoys.make_verifier(seed)
+        return user.scram if user.enabled else spoil(user.scram, seed)
+
+    async def authenticate(self, login: str, password: bytes, attempt: Attempt) -> User | None:
         """Give the user if login and password are right and the user is enabled, else None, in the same time.
 
         Raises:
             Unavailable: no snapshot was ever read, or too many passwords are being checked already.
+            Refused: the attempt may not be checked.
         """
-        if self._snapshot is None:
-            raise Unavailable("the users repository was never read")
+        snapshot = self._get_snapshot()
         if len(password) > MAX_PASSWORD_BYTES:
             return None
-        user = self._snapshot.users.get(login)
+        user = snapshot.users.get(login)
         if user is None or not user.enabled:
-            hashes = (user.password_hash,) if user else self._snapshot.hashes
-            await self._passwords.check_in_vain(login, password, hashes)
+            encoded = user.password_hash if user else snapshot.decoys.pick_hash(attempt.seed)
+            await self._passwords.check_in_vain(login, password, encoded, attempt)
             return None
-        if not await self._passwords.check(login, password, user.password_hash):
+        if any(one.is_right(password) for one in user.application_passwords):
+            return user
+        if not await self._passwords.check(login, password, user.password_hash, attempt):
             return None
         # A commit may have come in the meantime.
         current = self.get_user(login)
         return current if current and current.password_hash == user.password_hash else None
+
+    def _get_snapshot(self) -> Snapshot:
+        if self._snapshot is None:
+            raise Unavailable("the users repository was never read")
+        return self._snapshot
 
     async def _poll(self, poll_s: float, *, first_wait_s: float) -> None:
         await asyncio.sleep(first_wait_s)

@@ -1,32 +1,32 @@
-"""Passwords: Argon2id hashes (RFC 9106), checked in few threads, and remembered for a while once they were right.
+"""Passwords: Argon2id hashes (RFC 9106), remembered for a while once they were right.
 
 Wrong passwords are never remembered, and nothing here tells by its time whether a login exists.
 """
 
 import asyncio
 import hashlib
-import os
 import secrets
 import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Coroutine
 
 import argon2
 
 from ptt.core.errors import MalformedInput, Unavailable
+from ptt.core.ports import Attempt
 from ptt.core.scram import SALT_BYTES, ScramVerifier, make_verifier
+from ptt.store.hashing import HashingPool
 
 MEMORY_KIB = 19_456
 TIME_COST = 2
 PARALLELISM = 1
 _HASHER = argon2.PasswordHasher(time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=PARALLELISM)
-_ENCODED_DECOY = f"$argon2id$v=19$m={MEMORY_KIB},t={TIME_COST},p={PARALLELISM}$" + "A" * 22 + "$" + "A" * 43
+ENCODED_DECOY = f"$argon2id$v=19$m={MEMORY_KIB},t={TIME_COST},p={PARALLELISM}$" + "A" * 22 + "$" + "A" * 43
 
 MAX_PASSWORD_BYTES = 1024  # octets; hashing a megabyte for anyone who asks would be a gift
 MAX_MEMORY_KIB = 262_144  # a hash with m=2^32 pushed to the repository would take all memory at one login
 MAX_TIME_COST = 16  # the same for time
 MAX_PARALLELISM = 16  # the same for threads
-MAX_WAITING = 256  # checks in hand and in line; guesses by the thousand must hear 454, not make all wait for minutes
 MAX_REMEMBERED = 10_000  # right passwords; who knows one could fill the memory with no more than this
 REMEMBER_S = 600.0  # a client that logs in for each message pays for the hash once in ten minutes
 
@@ -74,56 +74,46 @@ class PasswordChecker:
 
     def __init__(self) -> None:
         """Start no thread yet."""
-        # As many threads as CPUs: each check takes 19 MiB and all of a CPU, so more would only fill the memory.
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="argon2")
+        self._pool = HashingPool()
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, float] = OrderedDict()
         self._running: dict[bytes, asyncio.Task[bool]] = {}
 
-    async def check(self, login: str, password: bytes, encoded: str) -> bool:
+    async def check(self, login: str, password: bytes, encoded: str, attempt: Attempt) -> bool:
         """Tell whether the password is right; costs microseconds if it was right a short while ago.
 
         Raises:
+            Refused: the attempt may not be checked.
             Unavailable: too many checks are waiting.
         """
         # The hash is in the key, so a changed password is forgotten by itself.
-        key = self._digest(login.encode("utf-8", "surrogateescape"), password, encoded.encode())
+        key = self._digest(login, password, encoded)
         if self._remembered.get(key, 0.0) > time.monotonic():
             self._remembered.move_to_end(key)
             return True
-        right = await self._verify(key, encoded, password)
+        right = await self._join(key, lambda: self._verify(encoded, password, attempt))
         if right:
             self._remember(key, time.monotonic() + REMEMBER_S)
         return right
 
-    async def check_in_vain(self, login: str, password: bytes, hashes: tuple[str, ...]) -> None:
-        """Take as long as `check` for a login that must be refused.
-
-        Args:
-            login: what the client says.
-            password: same.
-            hashes: those of all users.
+    async def check_in_vain(self, login: str, password: bytes, encoded: str, attempt: Attempt) -> None:
+        """Take as long as `check` for a login that must be refused, whatever the password is.
 
         Raises:
+            Refused: the attempt may not be checked.
             Unavailable: too many checks are waiting.
         """
-        key = self._digest(login.encode("utf-8", "surrogateescape"), password)
-        await self._verify(key, self.pick_decoy(login, hashes), password)
-
-    def pick_decoy(self, login: str, hashes: tuple[str, ...]) -> str:
-        """Pick one of the hashes, always the same for a login.
-
-        So the times of unknown logins are spread as those of known ones are, whatever parameters their hashes have.
-        """
-        number = int.from_bytes(self._digest(login.encode("utf-8", "surrogateescape"))[:8], "big")
-        return hashes[number % len(hashes)] if hashes else _ENCODED_DECOY
+        await self._join(
+            self._digest(login, password), lambda: self._verify(encoded, password, attempt, is_in_vain=True)
+        )
 
     def close(self) -> None:
         """Start no further check."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
-    def _digest(self, *parts: bytes) -> bytes:
-        framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    def _digest(self, *parts: str | bytes) -> bytes:
+        octets = [part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape") for part in parts]
+        framed = b"".join(len(part).to_bytes(4, "big") + part for part in octets)
         return hashlib.blake2b(framed, key=self._key, digest_size=32).digest()
 
     def _remember(self, key: bytes, until: float) -> None:
@@ -132,20 +122,25 @@ class PasswordChecker:
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
 
-    async def _verify(self, key: bytes, encoded: str, password: bytes) -> bool:
-        # A client that opens a hundred connections at once pays for one check.
+    async def _join(self, key: bytes, verify: Callable[[], Coroutine[None, None, bool]]) -> bool:
+        # A client that opens a hundred connections at once pays for one check, and guesses once.
         if (task := self._running.get(key)) is None:
-            if len(self._running) >= MAX_WAITING:
-                raise Unavailable("too many passwords are being checked")
-            task = asyncio.create_task(self._run(key, encoded, password))
+            task = asyncio.create_task(verify())
             self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key))
         return await asyncio.shield(task)
 
-    async def _run(self, key: bytes, encoded: str, password: bytes) -> bool:
+    async def _verify(self, encoded: str, password: bytes, attempt: Attempt, *, is_in_vain: bool = False) -> bool:
+        trust = await attempt.ask()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, _verify, encoded, password)
-        finally:
-            del self._running[key]
+            right = await self._pool.run(trust, _verify, encoded, password)
+        except Unavailable:
+            await attempt.settle(is_good=False)
+            raise
+        if is_in_vain or not right:
+            return False
+        await attempt.settle(is_good=True)
+        return True
 
 
 def _verify(encoded: str, password: bytes) -> bool:

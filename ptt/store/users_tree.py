@@ -14,6 +14,7 @@ from pygit2.enums import FileMode
 
 from ptt.core.errors import MalformedInput
 from ptt.core.user import User, fold_login, parse_login, parse_user
+from ptt.store.decoys import Decoys, make_decoys
 from ptt.store.users_password import check_hash
 
 FOLDER = "users"
@@ -48,8 +49,9 @@ class Snapshot:
     users: Mapping[str, User] = field(default_factory=dict)
     blobs: Mapping[str, pygit2.Oid] = field(default_factory=dict)
     """The file of each user: the next snapshot takes over what did not change."""
-    hashes: tuple[str, ...] = ()
-    """All password hashes, for the time that an unknown login has to take."""
+    decoys: Decoys = field(default_factory=Decoys)
+    certified: Mapping[str, str] = field(default_factory=dict)
+    """The login that each name of a client certificate belongs to."""
 
 
 def read_snapshot(repository: pygit2.Repository, tree: pygit2.Tree, commit: str, last: Snapshot) -> Snapshot:
@@ -73,7 +75,7 @@ def read_snapshot(repository: pygit2.Repository, tree: pygit2.Tree, commit: str,
         unchanged = last.blobs.get(login) == entry.id
         users[login] = last.users[login] if unchanged else _read_user(repository, login, entry.id)
     _check_collisions(users)
-    return Snapshot(commit, users, blobs, tuple(user.password_hash for user in users.values()))
+    return Snapshot(commit, users, blobs, make_decoys(users.values()), _index_certificates(users))
 
 
 def _list_entries(tree: pygit2.Tree) -> Iterator[tuple[str, pygit2.Object]]:
@@ -123,6 +125,15 @@ def find_line(text: str, reason: str) -> int | None:
     key = reason.partition(":")[0]
     found = re.search(rf"^[ \t]*[\"']?{re.escape(key)}\b", text, re.MULTILINE)
     return text.count("\n", 0, found.start()) + 1 if found else None
+
+
+def _index_certificates(users: Mapping[str, User]) -> dict[str, str]:
+    certified: dict[str, str] = {}
+    for login, user in users.items():
+        for name in user.certificates:
+            if (other := certified.setdefault(name, login)) != login:
+                raise BadTree(f"{FOLDER}/{login}{SUFFIX}", f"certificates: {name} belongs to {other} too")
+    return certified
 
 
 def _check_collisions(users: Mapping[str, User]) -> None:

@@ -21,10 +21,12 @@ from ptt.ingress.answers import Policy
 from ptt.ingress.arrival import Endpoint
 from ptt.ingress.budget import Budget
 from ptt.ingress.crowd import Crowd
+from ptt.ingress.guard import Guard
 from ptt.ingress.listener import Listener
 from ptt.ingress.session import House
 from ptt.ingress.tls import CertificateFiles, ServerTls
 from ptt.settings import Listen, Settings, load_settings
+from ptt.store.guesses import RedisGuesses
 from ptt.store.spool import connect_spool
 from ptt.store.users import GitUsers
 from ptt.workers.sockets import allow_open_files, take_sockets
@@ -80,6 +82,8 @@ class Entrance:
         settings = self._settings
         spool = await connect_spool(redis_address(settings), allow_unsafe=settings.redis.allow_unsafe)
         resources.push_async_callback(spool.close)
+        guesses = RedisGuesses(redis_address(settings))
+        resources.push_async_callback(guesses.close)
         resources.push_async_callback(self._users.close)
         await self._users.start(settings.users.poll_s)
         ingress = settings.ingress
@@ -91,6 +95,8 @@ class Entrance:
                 max_recipients=ingress.max_recipients,
             ),
             users=self._users,
+            guard=Guard(guesses, self._seal_key),
+            mechanisms=ingress.mechanisms,
             acceptor=Acceptor(hostname=hostname, seal_key=self._seal_key, spool=spool, rates=ingress.rates),
             budget=Budget(HELD_MESSAGES * ingress.max_message_bytes),
             tls_context=self._tls.context,

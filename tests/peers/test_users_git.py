@@ -13,6 +13,7 @@ from ptt.core.user_file import format_user
 from ptt.store.users import GitUsers
 from ptt.store.users_password import MAX_PASSWORD_BYTES, hash_password
 from ptt.store.users_tree import MAX_FILE_BYTES
+from tests.servers.attempts import FreeAttempt
 from tests.servers.git_repository import Desk, git
 from tests.waiting import wait_until_async
 
@@ -59,7 +60,7 @@ class Events:
 
 async def can_log_in(users: GitUsers, login: str = "alice", password: bytes = b"secret") -> bool:
     """Tell whether the login is let in."""
-    return await users.authenticate(login, password) is not None
+    return await users.authenticate(login, password, FreeAttempt(login)) is not None
 
 
 async def test_authenticate_knows_who_and_what(desk: Desk, events: Events) -> None:
@@ -68,7 +69,7 @@ async def test_authenticate_knows_who_and_what(desk: Desk, events: Events) -> No
     files = {"users/alice.toml": ALICE, "users/bob.toml": bob, "users/.gitkeep": "", "users/README.md": "", "x": "y"}
     commit = desk.push(files)
     async with serving(desk) as users:
-        user = await users.authenticate("alice", b"secret")
+        user = await users.authenticate("alice", b"secret", FreeAttempt())
         assert user is not None
         assert user.login == "alice"
         assert users.get_user("alice") == user
@@ -181,7 +182,7 @@ async def test_users_that_is_a_file_is_refused(desk: Desk, events: Events) -> No
     desk.push({"users": "x"})
     async with serving(desk) as users:
         with pytest.raises(Unavailable):
-            await users.authenticate("alice", b"secret")
+            await users.authenticate("alice", b"secret", FreeAttempt())
     assert events.list("users.refused")[0]["reason"] == "is no folder"
 
 

@@ -16,6 +16,7 @@ from ptt.core.user_file import format_user
 from ptt.store.users import GitUsers
 from ptt.store.users_commit import commit_user, read_users
 from ptt.store.users_transfer import Access, Callbacks
+from tests.servers.attempts import FreeAttempt
 from tests.servers.git_repository import Desk, GitServer, git, running_git_server
 from tests.waiting import wait_until_async
 
@@ -85,7 +86,7 @@ async def test_push_counts_within_a_poll(desk: Desk, access: Access) -> None:
 async def test_empty_repository_serves_nobody_until_the_first_push(desk: Desk, access: Access) -> None:
     """A new repository is a start, not a fault."""
     async with serving(access) as users:
-        assert await users.authenticate("alice", b"secret") is None
+        assert await users.authenticate("alice", b"secret", FreeAttempt()) is None
         desk.push({"users/alice.toml": ALICE})
         await users.reload()
         assert users.get_user("alice")
@@ -118,7 +119,7 @@ async def test_server_never_reached_is_temporary(access: Access, server: GitServ
     server.stop()
     async with serving(access) as users:
         with pytest.raises(Unavailable):
-            await users.authenticate("alice", b"secret")
+            await users.authenticate("alice", b"secret", FreeAttempt())
         assert users.get_user("alice") is None
 
 
@@ -152,7 +153,7 @@ async def test_certificate_of_a_stranger_is_not_trusted(
         cheated = Access(repository=repository, clone_dir=tmp_path / "other", password_file=access.password_file)
         async with serving(cheated) as users:
             with pytest.raises(Unavailable):
-                await users.authenticate("alice", b"secret")
+                await users.authenticate("alice", b"secret", FreeAttempt())
         assert stranger.requests == 0
     assert "not trusted" in str(list_events(caplog, "users.stale")[0]["reason"])
 
@@ -202,7 +203,7 @@ async def test_first_fetch_of_another_process_is_waited_for(access: Access) -> N
         fcntl.flock(lock, fcntl.LOCK_EX)
         async with serving(access) as users:
             with pytest.raises(Unavailable):
-                await users.authenticate("alice", b"secret")
+                await users.authenticate("alice", b"secret", FreeAttempt())
 
 
 def test_clone_of_another_repository_is_refused(access: Access) -> None:

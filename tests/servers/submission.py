@@ -5,7 +5,7 @@ import base64
 import functools
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,17 +14,23 @@ import trustme
 
 from ptt.core.address import Address, Domain
 from ptt.core.envelope import Envelope, Submission, parse_envelope
+from ptt.core.guessing import Permit, Trust
+from ptt.core.ports import Attempt
 from ptt.core.rates import Quota
 from ptt.core.reply import Reply
+from ptt.core.scram import ScramVerifier, make_verifier
 from ptt.core.user import User
 from ptt.ingress.acceptance import Acceptor
 from ptt.ingress.answers import Policy
 from ptt.ingress.arrival import Endpoint, Network
 from ptt.ingress.budget import Budget
 from ptt.ingress.crowd import Crowd
+from ptt.ingress.guard import Guard
 from ptt.ingress.listener import Listener
+from ptt.ingress.sasl import MECHANISMS
 from ptt.ingress.session import House
 from ptt.ingress.tls import CertificateFiles, ServerTls
+from ptt.store.decoys import Decoys
 from tests.waiting import wait_until_async
 
 HOSTNAME = "mail.example.test"
@@ -37,6 +43,7 @@ ALICE = User(
     password_hash="$argon2id$",
     addresses=frozenset({Address("alice", Domain("example.test")), Address('"a b"', Domain("example.test"))}),
     domains=frozenset({Domain("alerts.example.test")}),
+    scram=make_verifier(PASSWORD, b"salt of 16 bytes", 4096),
 )
 
 
@@ -92,16 +99,53 @@ class FixedUsers:
     fault: Exception | None = None
     asked: list[str] = field(default_factory=list)
 
-    async def authenticate(self, login: str, password: bytes) -> User | None:
+    async def authenticate(self, login: str, password: bytes, attempt: Attempt) -> User | None:
         """Compare."""
         self.asked.append(login)
         if self.fault is not None:
             raise self.fault
+        await attempt.ask()
         return self.users.get(login) if password == PASSWORD else None
+
+    def get_scram(self, login: str, seed: bytes) -> ScramVerifier:
+        """Look up."""
+        user = self.users.get(login)
+        return user.scram if user and user.scram else Decoys().make_verifier(seed)
+
+    def find_certified(self, names: Collection[str]) -> User | None:
+        """Look up."""
+        return next((user for user in self.users.values() if user.certificates.intersection(names)), None)
 
     def get_user(self, login: str) -> User | None:
         """Look up."""
         return self.users.get(login)
+
+
+@dataclass
+class CountedGuesses:
+    """Counts guesses by network in memory; the rest is for the tests with Redis."""
+
+    most: int = 1000
+    stamps: list[tuple[bytes, str]] = field(default_factory=list)
+    known: set[tuple[bytes, bytes]] = field(default_factory=set)
+    fault: Exception | None = None
+
+    async def ask(self, login: bytes, network: bytes) -> Permit | None:
+        """Count."""
+        if self.fault is not None:
+            raise self.fault
+        count = len([stamp for place, stamp in self.stamps if place == network])
+        if count >= self.most:
+            return None
+        self.stamps.append((network, str(len(self.stamps))))
+        trust = Trust.KNOWN if (login, network) in self.known else Trust.SUSPECT if count else Trust.FRESH
+        return Permit(trust, self.stamps[-1][1])
+
+    async def settle(self, login: bytes, network: bytes, stamp: str, *, is_good: bool) -> None:
+        """Take out."""
+        self.stamps.remove((network, stamp))
+        if is_good:
+            self.known.add((login, network))
 
 
 @dataclass(frozen=True)
@@ -148,6 +192,7 @@ class SubmissionServer:
     budget: Budget
     spool: RecordingSpool
     users: FixedUsers
+    guesses: CountedGuesses
     tls: ServerTls
     certificate: Certificate
     port: int
@@ -168,11 +213,13 @@ async def running_submission(  # noqa: PLR0913 - limits by name, each with a def
 ) -> AsyncIterator[SubmissionServer]:
     """Run a server; at the end no connection may be left."""
     certificate = certificate or shared_certificate()
-    spool, users, budget = RecordingSpool(), FixedUsers(), Budget(held_bytes)
+    spool, users, guesses, budget = RecordingSpool(), FixedUsers(), CountedGuesses(), Budget(held_bytes)
     tls = ServerTls([CertificateFiles(certificate.certificate_file, certificate.key_file)])
     house = House(
         policy=Policy(hostname=Domain(HOSTNAME), max_message_bytes=max_message_bytes, max_recipients=max_recipients),
         users=users,
+        guard=Guard(guesses, SEAL_KEY),
+        mechanisms=tuple(MECHANISMS),
         acceptor=Acceptor(hostname=Domain(HOSTNAME), seal_key=SEAL_KEY, spool=spool),
         budget=budget,
         tls_context=tls.context,
@@ -184,7 +231,7 @@ async def running_submission(  # noqa: PLR0913 - limits by name, each with a def
     ]
     plain, implicit = await listener.start(endpoints)
     try:
-        yield SubmissionServer(listener, budget, spool, users, tls, certificate, plain.port, implicit.port)
+        yield SubmissionServer(listener, budget, spool, users, guesses, tls, certificate, plain.port, implicit.port)
         await wait_until_async(lambda: budget.held_bytes == 0, "no content is held")
     finally:
         await listener.stop(timeout_s=1)

@@ -11,7 +11,7 @@ from ptt.core.reply import Reply
 from ptt.ingress import replies
 from ptt.ingress.answers import Policy
 from ptt.ingress.dialogue import MAX_FAILURES, Dialogue
-from ptt.ingress.sasl import INVALID_CREDENTIALS
+from ptt.ingress.gate import INVALID_CREDENTIALS
 from ptt.ingress.steps import Authenticate, Close, Greet, ReceiveChunk, ReceiveContent, SkipChunk, StartTls
 from tests.servers.submission import ALICE, HOSTNAME, FixedUsers
 
@@ -31,7 +31,7 @@ LINES = st.tuples(st.sampled_from(VERBS), st.sampled_from(ARGUMENTS)).map(lambda
 
 def begin(*, tls: str = "TLSv1.3 X", login: str = "alice") -> Dialogue:
     """Begin a session that has said EHLO."""
-    dialogue = Dialogue(POLICY, FixedUsers(), tls)
+    dialogue = Dialogue(POLICY, FixedUsers(), tls, ("PLAIN",))
     dialogue.answer(b"EHLO client.test")
     dialogue.complete_login(login)
     return dialogue

@@ -25,7 +25,12 @@ async def test_ehlo_lists_what_is_implemented_and_nothing_else() -> None:
             assert [line[4:] for line in lines] == [HOSTNAME, *common, "STARTTLS", "ENHANCEDSTATUSCODES"]
         async with connected(server) as client:
             lines = (await client.ask("EHLO client.test")).split("\n")
-            assert [line[4:] for line in lines] == [HOSTNAME, *common, "AUTH PLAIN LOGIN", "ENHANCEDSTATUSCODES"]
+            assert [line[4:] for line in lines] == [
+                HOSTNAME,
+                *common,
+                "AUTH SCRAM-SHA-256 PLAIN LOGIN",
+                "ENHANCEDSTATUSCODES",
+            ]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from ptt.core.errors import Unavailable
-from ptt.ingress.sasl import MAX_PASSWORD
+from ptt.ingress.gate import MAX_PASSWORD
 from ptt.maillog import JsonFormatter
 from tests.servers.submission import ALICE, PASSWORD, connected, encode, logged_in, plain, running_submission
 

@@ -81,7 +81,7 @@ async def test_session_in_clear_is_forgotten_after_starttls() -> None:
         assert await client.ask(LOGIN) == "503 5.5.1 Send EHLO first"
         lines = await client.ask("EHLO after.test")
         assert "STARTTLS" not in lines
-        assert "AUTH PLAIN LOGIN" in lines
+        assert "AUTH SCRAM-SHA-256 PLAIN LOGIN" in lines
         assert await client.ask("STARTTLS") == "503 5.5.1 TLS is active already"
         assert (await client.ask(LOGIN)).startswith("235 ")
         assert (await client.submit(b"From: alice@example.test\r\n\r\n")).startswith("250 ")

@@ -7,17 +7,21 @@ from collections.abc import AsyncIterator
 import argon2
 import pytest
 
-from ptt.core.errors import MalformedInput, Unavailable
+from ptt.core.errors import MalformedInput, Refused, Unavailable
+from ptt.core.guessing import Trust
+from ptt.core.reply import Reply
+from ptt.store.hashing import MAX_WAITING
 from ptt.store.users_password import (
     MAX_PASSWORD_BYTES,
-    MAX_WAITING,
     MEMORY_KIB,
     PARALLELISM,
     TIME_COST,
     PasswordChecker,
     check_hash,
+    derive_scram,
     hash_password,
 )
+from tests.servers.attempts import FreeAttempt
 
 HASH = hash_password(b"secret")
 
@@ -70,58 +74,82 @@ def test_check_hash_of_other_programs_is_taken() -> None:
 async def test_check_right_and_wrong(checker: PasswordChecker) -> None:
     """Only the right password is right, before and after it was remembered."""
     for _ in range(2):
-        assert not await checker.check("alice", b"Secret", HASH)
-        assert not await checker.check("alice", b"", HASH)
-        assert await checker.check("alice", b"secret", HASH)
+        assert not await checker.check("alice", b"Secret", HASH, FreeAttempt())
+        assert not await checker.check("alice", b"", HASH, FreeAttempt())
+        assert await checker.check("alice", b"secret", HASH, FreeAttempt())
 
 
 async def test_check_hash_with_broken_base64_is_wrong(checker: PasswordChecker) -> None:
     """A hash that cannot be decoded lets nobody in, and raises nothing."""
-    assert not await checker.check("alice", b"secret", "$argon2id$v=19$m=19456,t=2,p=1$!$!")
+    assert not await checker.check("alice", b"secret", "$argon2id$v=19$m=19456,t=2,p=1$!$!", FreeAttempt())
 
 
 async def test_check_remembered_costs_no_hashing(checker: PasswordChecker) -> None:
     """A client that logs in for each message pays for the hash once."""
     started = time.perf_counter()
-    assert await checker.check("alice", b"secret", HASH)
+    assert await checker.check("alice", b"secret", HASH, FreeAttempt())
     hashed_s = time.perf_counter() - started
     started = time.perf_counter()
     for _ in range(100):
-        assert await checker.check("alice", b"secret", HASH)
+        assert await checker.check("alice", b"secret", HASH, FreeAttempt())
     assert time.perf_counter() - started < hashed_s
 
 
 async def test_check_remembered_is_forgotten_with_a_new_hash(checker: PasswordChecker) -> None:
     """A changed password counts at once."""
-    assert await checker.check("alice", b"secret", HASH)
-    assert not await checker.check("alice", b"secret", hash_password(b"other"))
+    assert await checker.check("alice", b"secret", HASH, FreeAttempt())
+    assert not await checker.check("alice", b"secret", hash_password(b"other"), FreeAttempt())
 
 
 async def test_check_remembered_belongs_to_one_login(checker: PasswordChecker) -> None:
     """Parts of the key do not run into each other."""
-    assert await checker.check("alice", b"secret", HASH)
-    assert not await checker.check("alic", b"esecret", HASH)
+    assert await checker.check("alice", b"secret", HASH, FreeAttempt())
+    assert not await checker.check("alic", b"esecret", HASH, FreeAttempt())
 
 
 async def test_check_same_password_at_once_is_hashed_once(checker: PasswordChecker) -> None:
-    """A client that opens hundreds of connections at once is not turned away."""
-    count = MAX_WAITING * 4
-    assert all(await asyncio.gather(*(checker.check("alice", b"secret", HASH) for _ in range(count))))
+    """A client that opens hundreds of connections at once is not turned away, and guesses once."""
+    attempt = FreeAttempt()
+    assert all(await asyncio.gather(*(checker.check("alice", b"secret", HASH, attempt) for _ in range(1000))))
+    assert (attempt.asked, attempt.settled) == (1, [True])
 
 
-async def test_check_too_many_different_at_once_are_told_to_wait(checker: PasswordChecker) -> None:
-    """Guesses by the thousand do not queue up."""
-    tasks = [asyncio.create_task(checker.check("alice", b"%d" % number, HASH)) for number in range(MAX_WAITING + 1)]
-    with pytest.raises(Unavailable):
-        await tasks[-1]
-    for task in tasks:
-        task.cancel()
-    checker.close()
-    await asyncio.gather(*tasks, return_exceptions=True)
+async def test_check_asks_for_leave_only_when_it_has_to_hash(checker: PasswordChecker) -> None:
+    """What is remembered is no guess; what is wrong stays one; what may not be checked is not checked."""
+    attempt = FreeAttempt()
+    assert await checker.check("alice", b"secret", HASH, attempt)
+    assert await checker.check("alice", b"secret", HASH, attempt)
+    assert (attempt.asked, attempt.settled) == (1, [True])
+    assert not await checker.check("alice", b"wrong", HASH, attempt)
+    assert (attempt.asked, attempt.settled) == (2, [True])
+    refused = FreeAttempt(refusal=Refused(Reply(454, "4.7.0", "Later")))
+    for password in (b"wrong", b"secret "):
+        with pytest.raises(Refused):
+            await checker.check("alice", password, HASH, refused)
+        with pytest.raises(Refused):
+            await checker.check_in_vain("nobody", password, HASH, refused)
+    assert await checker.check("alice", b"secret", HASH, refused)
+
+
+async def test_check_with_a_full_line_is_no_guess(checker: PasswordChecker) -> None:
+    """Who was never checked is taken out of the count again, and hears 454."""
+    attempts = [FreeAttempt(trust=Trust.SUSPECT) for _ in range(MAX_WAITING[Trust.SUSPECT] + 20)]
+    checks = [checker.check("alice", b"%d" % number, HASH, attempt) for number, attempt in enumerate(attempts)]
+    results = await asyncio.gather(*checks, return_exceptions=True)
+    turned_away = [isinstance(result, Unavailable) for result in results]
+    assert any(turned_away)
+    assert [attempt.settled for attempt in attempts] == [[False] if away else [] for away in turned_away]
+
+
+async def test_check_in_vain_is_never_right(checker: PasswordChecker) -> None:
+    """The decoy may be the hash of a user whose password somebody tries for another login."""
+    attempt = FreeAttempt()
+    await checker.check_in_vain("nobody", b"secret", HASH, attempt)
+    assert attempt.settled == []
 
 
 async def test_check_in_vain_takes_the_time_of_a_real_check(checker: PasswordChecker) -> None:
-    """An unknown login cannot be told from a wrong password by the clock, with users and without."""
+    """An unknown login cannot be told from a wrong password by the clock."""
 
     async def measure(kind: str) -> float:
         # CPU of this process, not the clock on the wall: what others do on the machine must not count.
@@ -129,19 +157,19 @@ async def test_check_in_vain_takes_the_time_of_a_real_check(checker: PasswordChe
         for number in range(5):
             password = f"{kind}{number}".encode()
             if kind == "wrong":
-                await checker.check("alice", password, HASH)
+                await checker.check("alice", password, HASH, FreeAttempt())
             else:
-                await checker.check_in_vain("nobody", password, (HASH,) if kind == "unknown" else ())
+                await checker.check_in_vain("nobody", password, HASH, FreeAttempt())
         return time.process_time() - started
 
-    wrong_s, unknown_s, empty_s = [await measure(kind) for kind in ("wrong", "unknown", "empty")]
+    wrong_s, unknown_s = [await measure(kind) for kind in ("wrong", "unknown")]
     assert 0.3 < unknown_s / wrong_s < 3
-    assert 0.3 < empty_s / wrong_s < 3
 
 
-async def test_pick_decoy_is_the_same_for_a_login_and_spread_over_logins(checker: PasswordChecker) -> None:
-    """Where hashes differ in cost, an unknown login has one cost of them, and always the same one."""
-    hashes = (HASH, "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaA")
-    picked = {login: checker.pick_decoy(login, hashes) for login in map(str, range(100))}
-    assert set(picked.values()) == set(hashes)
-    assert all(checker.pick_decoy(login, hashes) == decoy for login, decoy in picked.items())
+def test_derive_scram_is_of_the_same_password() -> None:
+    """With a salt of its own each time; a password that no SCRAM client can send has none."""
+    one, other = derive_scram(b"secret"), derive_scram(b"secret")
+    assert one is not None
+    assert other is not None
+    assert one.salt != other.salt
+    assert derive_scram(b"\xff") is None
