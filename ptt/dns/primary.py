@@ -38,7 +38,7 @@ _REASONS = {
 
 # RFC 8945 section 5.3.2: the server tells these in the TSIG record of its reply.
 _TSIG_REASONS: dict[type[dns.exception.DNSException], str] = {
-    dns.tsig.PeerBadKey: "BADKEY: it knows no TSIG key of our name and algorithm",
+    dns.tsig.PeerBadKey: "BADKEY: it knows no TSIG key of our name and algorithm, or does not let it change this name",
     dns.tsig.PeerBadSignature: "BADSIG: its TSIG secret is not ours",
     dns.tsig.PeerBadTime: "BADTIME: its clock and ours are more than 5 minutes apart",
     dns.tsig.PeerBadTruncation: "BADTRUNC: it wants a longer TSIG signature",

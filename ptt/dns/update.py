@@ -83,18 +83,20 @@ def _publish_once(primary: Primary, owner: dns.name.Name, rdata: TXT, *, ttl_s: 
     update.absent(owner, dns.rdatatype.TXT)
     update.absent(owner, dns.rdatatype.CNAME)
     update.add(owner, ttl_s, rdata)
-    if primary.update(update, allowed=frozenset({dns.rcode.YXRRSET})) == dns.rcode.NOERROR:
-        return
-    standing = _read_standing(primary, owner)
-    if standing == [rdata]:
-        return
-    if is_new:
-        raise UpdateRefused(f"{owner} has another key already: somebody else uses this selector")
-    update = dns.update.UpdateMessage(zone)
-    # RFC 2136 section 2.4.2: exactly these must be there still, so that nothing else is ever deleted.
-    update.present(owner, *standing)
-    update.replace(owner, ttl_s, rdata)
-    primary.update(update)
+    if primary.update(update, allowed=frozenset({dns.rcode.YXRRSET})) != dns.rcode.NOERROR:
+        standing = _read_standing(primary, owner)
+        if standing == [rdata]:
+            return
+        if is_new:
+            raise UpdateRefused(f"{owner} has another key already: somebody else uses this selector")
+        update = dns.update.UpdateMessage(zone)
+        # RFC 2136 section 2.4.2: exactly these must be there still, so that nothing else is ever deleted.
+        update.present(owner, *standing)
+        update.replace(owner, ttl_s, rdata)
+        primary.update(update)
+    # Observed with PowerDNS 4.7: what its policy does not allow is left out, and the reply is NOERROR.
+    if _read_standing(primary, owner) != [rdata]:
+        raise UpdateRefused(f"{primary} says that {owner} is done, and does not have it: look at its update policy")
 
 
 def _update_exactly(

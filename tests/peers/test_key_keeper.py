@@ -87,7 +87,7 @@ WAYS: dict[str, Callable[[bytes, Updates], bytes | None]] = {
     "did not reply": lambda _request, _by: None,
     "signature of its reply is wrong": lambda request, by: by.forge(request),
     "NXDOMAIN": lambda request, by: by.refuse(request, dns.rcode.NXDOMAIN),
-    "does not have the record yet": lambda request, by: by.pretend(request),
+    "does not have it": lambda request, by: by.pretend(request),
 }
 """Each way to fail of an update, by what the alarm says of it; the last is a success that nobody can see."""
 
