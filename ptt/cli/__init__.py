@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("ptt.cli.demo:demo", "Show the whole path of mail on this machine, and check every step."),
     "init": ("ptt.cli.init:init", "Make a folder with all that `ptt up` needs."),
     "key": ("ptt.cli.key:key", "DKIM keys: create, publish, rotate, retire, list."),
+    "redis": ("ptt.cli.redis:redis", "Redis: users with the least rights, and the functions of ptt."),
     "queue": ("ptt.cli.queue:queue", "Mail that waits: list, show, retry, hold, release, fail."),
     "send": ("ptt.cli.send:send", "Send a test message through the ingress."),
     "trace": ("ptt.cli.trace:trace", "Tell what happened to a message, or to mail for or from an address."),

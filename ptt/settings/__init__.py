@@ -39,7 +39,7 @@ from ptt.settings.sources import (
     read_environment,
     read_toml,
 )
-from ptt.settings.urls import redact_url
+from ptt.settings.urls import put_login, read_password, redact_url
 
 __all__ = [
     "Certificate",
@@ -60,6 +60,8 @@ __all__ = [
     "list_fields",
     "load_settings",
     "load_with_origins",
+    "put_login",
+    "read_password",
     "redact",
     "redact_url",
 ]

@@ -1,6 +1,6 @@
 """URLs of Redis servers and of repositories, as settings hold them: checked, compared, shown without passwords."""
 
-from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 REDIS_PORT = 6379
 
@@ -40,6 +40,21 @@ def put_database(url: str, database: int) -> str:
     if parts.scheme == "unix":
         return _join(parts._replace(query=urlencode([*rest, ("db", str(database))])))
     return _join(parts._replace(path=f"/{database}", query=urlencode(rest)))
+
+
+def put_login(url: str, user: str, password: str) -> str:
+    """Give the same server with another login."""
+    parts = urlsplit(url)
+    return _join(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{_name_host(parts.netloc)}"))
+
+
+def read_password(url: str) -> str:
+    """Give the password in a URL, or nothing."""
+    return unquote(urlsplit(url).password or "")
+
+
+def _name_host(netloc: str) -> str:
+    return netloc.rpartition("@")[2]
 
 
 def redact_url(url: str) -> str:

@@ -47,6 +47,7 @@ EVENTS = f"{PREFIX}events"
 WAKE = f"{PREFIX}wake:"
 GUESSES = f"{PREFIX}guess:"
 KNOWN = f"{PREFIX}known:"
+DONE = f"{PREFIX}done:"
 
 MESSAGE = f"{PREFIX}m:"
 DELIVERY = f"{PREFIX}d:"

@@ -14,9 +14,10 @@ from ptt.core.reply import Reply
 from ptt.core.wakeup import SIGN_WAKEUP
 from ptt.store import keys
 from ptt.store.batch import Batch
-from ptt.store.connection import RedisAddress, check_server, connect_async
+from ptt.store.connection import RedisAddress, connect_async
 from ptt.store.ending import end
 from ptt.store.scripts import FULL, SCRIPTS, Call, translate
+from ptt.store.server import check_server
 from ptt.store.usage import Pauses
 
 CHUNK_BYTES = 262_144

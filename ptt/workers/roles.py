@@ -16,7 +16,8 @@ from typing_extensions import override
 from ptt import maillog
 from ptt.core.errors import MalformedInput, PttError
 from ptt.settings import Settings
-from ptt.store.connection import RedisAddress, check_server
+from ptt.store.connection import RedisAddress
+from ptt.store.server import check_server
 from ptt.workers.wiring import end_with, redis_address
 
 

@@ -8,9 +8,10 @@ import redis
 from ptt.core.errors import ConfigError, LeaseLost, Refused, Unavailable
 from ptt.store import keys
 from ptt.store.attempts import Recorded
-from ptt.store.connection import RedisAddress, check_server
+from ptt.store.connection import RedisAddress
 from ptt.store.relay_queue import RelayQueue
 from ptt.store.runner import Runner
+from ptt.store.server import check_server
 from ptt.store.sign_queue import SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
 from tests.peers.test_spool import (

@@ -25,6 +25,8 @@ class RedisServer:
     binary: str
     options: Mapping[str, str] = field(default_factory=lambda: SAFE)
     process: subprocess.Popen[bytes] | None = None
+    password: str | None = None
+    """Of the user root, who may do anything where the default user may not."""
 
     @property
     def socket(self) -> Path:
@@ -38,7 +40,8 @@ class RedisServer:
 
     def client(self, db: int = 1) -> redis.Redis:
         """Make a client."""
-        return redis.Redis(unix_socket_path=str(self.socket), db=db)
+        user = self.password and "root"
+        return redis.Redis(unix_socket_path=str(self.socket), db=db, username=user, password=self.password)
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -68,11 +71,13 @@ class RedisServer:
 
 
 @contextmanager
-def running_server(binary: str | None = None, options: Mapping[str, str] = SAFE) -> Iterator[RedisServer]:
+def running_server(
+    binary: str | None = None, options: Mapping[str, str] = SAFE, password: str | None = None
+) -> Iterator[RedisServer]:
     """Run a server in a temporary folder; embedded Valkey unless a binary is named."""
     # The path of a unix socket is limited to 107 octets: pytest's own folders are too deep.
     folder = Path(tempfile.mkdtemp(prefix="ptt-redis-", dir=os.environ.get("TEST_REDIS_DIR")))
-    server = RedisServer(folder, binary or str(get_binary_path()), options)
+    server = RedisServer(folder, binary or str(get_binary_path()), options, password=password)
     try:
         server.start()
         yield server

@@ -1,15 +1,15 @@
 #!lua
 -- Make an accepted message durable, due for signing, and wake the sign role: all or nothing, and the same again
 -- when the client of Redis repeats it because it never saw the answer.
--- KEYS: message, sign queue, content list, and of a user with limits: the counts
+-- KEYS: message, sign queue, content list, counts; the last of a user with limits only
 -- ARGV: queue-id, envelope, sha256, seal, size, number of chunks, content, broker db, wake ttl ms, wake-up;
 --   of a user with limits: number of recipients, messages an hour, messages a day, recipients a day (0: no limit)
 -- Returns 1, or 0 when it is or was there already, or for who is over a limit: {its number, ms to wait, what is left}.
 -- Of what it writes it reads the counts only.
 
 -- Count a message; a window begins with the first message in it. Of several limits the one with the longest wait counts.
-local function count(key, recipients, limits)
-  local found = redis.call('HMGET', key, 'hour_ends', 'hour', 'day_ends', 'day', 'recipients')
+local function count(counts, recipients, limits)
+  local found = redis.call('HMGET', counts, 'hour_ends', 'hour', 'day_ends', 'day', 'recipients')
   for index = 1, 5 do found[index] = tonumber(found[index] or 0) end
   local hour_ends, hour, day_ends, day, sent = unpack(found)
   if hour_ends <= now then hour_ends, hour = now + 3600000, 0 end
@@ -23,9 +23,9 @@ local function count(key, recipients, limits)
     end
   end
   if over then return over end
-  redis.call('HSET', key, 'hour_ends', hour_ends, 'hour', hour + 1, 'day_ends', day_ends, 'day', day + 1,
+  redis.call('HSET', counts, 'hour_ends', hour_ends, 'hour', hour + 1, 'day_ends', day_ends, 'day', day + 1,
     'recipients', sent + recipients)
-  redis.call('PEXPIRE', key, math.max(hour_ends, day_ends) - now)
+  redis.call('PEXPIRE', counts, math.max(hour_ends, day_ends) - now)
 end
 
 if redis.call('EXISTS', DONE .. ARGV[1]) == 1 then return 0 end

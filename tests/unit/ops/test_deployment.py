@@ -9,7 +9,7 @@ import pytest
 
 from ptt.core.wakeup import RELAY_QUEUE, SIGN_QUEUE
 from ptt.settings import list_fields, load_settings
-from ptt.store.connection import REQUIRED
+from ptt.store.server import REQUIRED
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].keys() | {"celery"}
