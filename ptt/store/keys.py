@@ -4,7 +4,7 @@ A name holds the data version, so that two versions of ptt never misread each ot
 server: the spool (1) is the truth, the broker (0) holds wake-ups only and may be flushed at any time.
 
 Spool database:
-    ptt1:m:<queue-id>      hash: envelope, seal, content or number of chunks, state before signing, signature fields;
+    ptt1:m:<queue-id>      hash: envelope, seal, content, rest or number of chunks, state before signing, signature;
                            until the last recipient has a final state; a withdrawn one leaves its name, which expires
     ptt1:d:<queue-id>      hash: state per destination once it is signed, and what is to be reported; goes with the
                            message; apart from it, so that the relay role can write here and not there

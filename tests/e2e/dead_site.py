@@ -5,7 +5,7 @@ import resource
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,12 +27,13 @@ def _address(number: int) -> str:
 
 
 @contextmanager
-def dead_site(destinations: int, *, silent: bool) -> Iterator[Site]:
+def dead_site(destinations: int, *, silent: bool, settings: Mapping[str, str] | None = None) -> Iterator[Site]:
     """Give a site that runs, with so many dead destinations beside `DESTINATIONS`.
 
     Args:
         destinations: how many.
         silent: their hosts take connections and never greet; else they refuse them.
+        settings: more settings of ptt, as environment variables.
     """
     records = ["@ MX 10 mx", f"mx A {MX_ADDRESS}"]
     for number in range(destinations):
@@ -40,7 +41,7 @@ def dead_site(destinations: int, *, silent: bool) -> Iterator[Site]:
     folder = Path(tempfile.mkdtemp(prefix="ptt-dead-"))
     zones = ("example.test", *DESTINATIONS, ZONE)
     with running_bind(zones, records=records) as bind:
-        site = Site(folder, bind, {"PTT_RELAY__RETRY_SCHEDULE_S": "[900, 1800, 3600, 7200, 10800]"})
+        site = Site(folder, bind, {"PTT_RELAY__RETRY_SCHEDULE_S": "[900, 1800, 3600]", **(settings or {})})
         site.sink_port = free_port(MX_ADDRESS)
         try:
             site.prepare()

@@ -39,9 +39,9 @@ local function claim(id, key, size, recipients, claims)
   redis.call('HSET', key, 'o:' .. destination, ARGV[2])
   redis.call('HINCRBY', key, 'k:' .. destination, 1)
   redis.call('ZADD', KEYS[1], now + ARGV[5], id)
-  local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'signature', 'chunks', 'content', 'accepted')
+  local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'signature', 'chunks', 'accepted', 'content', 'rest')
   local attempts, in_doubt = unpack(redis.call('HMGET', key, 'a:' .. destination, 'x:' .. destination))
-  claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], f[5], size, recipients, now - f[6], tonumber(attempts or 0),
+  claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], (f[6] or '') .. (f[7] or ''), size, recipients, now - f[5], tonumber(attempts or 0),
     in_doubt or '', claims, failures, due - now}
 end
 

@@ -41,8 +41,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('HINCRBY', key, 'report_claims', 1)
     redis.call('ZADD', KEYS[1], now + ARGV[4], id)
     local records = read_records(key, first, tonumber(recorded), tonumber(ARGV[8]))
-    local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'accepted')
-    claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], f[5], f[6], size, f[7], first, records}
+    local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'rest',
+      'accepted')
+    local content = (f[6] or '') .. (f[7] or '')
+    claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], f[5], content, size, f[8], first, records}
     if claims then break end
   end
 end

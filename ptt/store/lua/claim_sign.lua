@@ -26,8 +26,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('HSET', key, 'owner', ARGV[1])
     redis.call('HINCRBY', key, 'claims', 1)
     redis.call('ZADD', KEYS[1], now + ARGV[4], id)
-    local fields = redis.call('HMGET', key, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content')
-    claimed[#claimed + 1] = {id, fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], size}
+    local fields = redis.call('HMGET', key, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'rest')
+    claimed[#claimed + 1] = {id, fields[1], fields[2], fields[3], fields[4], fields[5], (fields[6] or '') .. (fields[7] or ''), size}
     if claims then break end
   end
 end

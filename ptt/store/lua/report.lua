@@ -24,7 +24,8 @@ end
 -- The queue-id follows from the message and the outcomes: the same report is never there twice.
 if redis.call('HSETNX', KEYS[3], 'version', @DATA_VERSION@) == 1 then
   redis.call('HSET', KEYS[3], 'envelope', ARGV[5], 'sha256', ARGV[6], 'seal', ARGV[7], 'size', ARGV[8], 'chunks', 0,
-    'content', ARGV[9], 'signature', ARGV[10], 'accepted', now)
+    'signature', ARGV[10], 'accepted', now)
+  keep_content(KEYS[3], ARGV[9])
   redis.call('HSET', KEYS[4], 'open', 1, 'r:' .. destination, ARGV[12])
   redis.call('ZADD', KEYS[5], now, id)
   if not look_at(KEYS[6], destination, now) then

@@ -42,7 +42,8 @@ if KEYS[4] then
   end
 end
 redis.call('HSET', KEYS[1], 'envelope', ARGV[2], 'sha256', ARGV[3], 'seal', ARGV[4], 'size', ARGV[5],
-  'chunks', ARGV[6], 'content', ARGV[7], 'accepted', now)
+  'chunks', ARGV[6], 'accepted', now)
+keep_content(KEYS[1], ARGV[7])
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 push_wakeups(ARGV[8], ARGV[9], {{'sign', 'sign', ARGV[10], ''}})
 return 1
