@@ -4,6 +4,9 @@ Roles with a user of their own may not read the server's configuration: for them
 load`, which gives them their functions, has checked the rest.
 """
 
+import ssl
+from threading import Event
+
 import redis
 import tenacity
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
@@ -26,17 +29,22 @@ REQUIRED = {
 NOT_LOADED = "redis: this version's functions are not there: run `ptt redis load` as the administrator"
 
 
-def check_server(address: RedisAddress, *, allow_unsafe: bool) -> None:
+def check_server(address: RedisAddress, *, allow_unsafe: bool, stopped: Event | None = None) -> None:
     """Wait until Redis answers, refuse one that may lose or delete mail, and see to our functions.
 
+    Args:
+        address: where it is.
+        allow_unsafe: take one that may lose mail.
+        stopped: once it is set, from any thread, no further attempt is made.
+
     Raises:
-        Unavailable: no answer within START_TIMEOUT_S.
+        Unavailable: no answer within START_TIMEOUT_S, or one that waiting does not change.
         ConfigError: one line for each unsafe setting, unless ``allow_unsafe``; or this user may not load functions, and
             nobody has.
     """
     client = connect(address)
     try:
-        problems = _ask_problems(client)
+        problems = _ask_problems(client, stopped or Event())
         if problems and not allow_unsafe:
             raise ConfigError(*problems)
         _see_to_functions(client)
@@ -71,11 +79,12 @@ def load_functions(address: RedisAddress, *, prunes: bool) -> tuple[str, list[st
     return LIBRARY.name, others
 
 
-def _ask_problems(client: redis.Redis) -> list[str]:
+def _ask_problems(client: redis.Redis, stopped: Event) -> list[str]:
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)),
+        retry=tenacity.retry_if_exception(_may_pass),
         wait=tenacity.wait_exponential(multiplier=0.05, max=1),
-        stop=tenacity.stop_after_delay(START_TIMEOUT_S),
+        stop=tenacity.stop_any(tenacity.stop_after_delay(START_TIMEOUT_S), tenacity.stop_when_event_set(stopped)),
+        sleep=tenacity.sleep_using_event(stopped),
         reraise=True,
     )
     try:
@@ -87,6 +96,19 @@ def _ask_problems(client: redis.Redis) -> list[str]:
         for name, (value, reason) in REQUIRED.items()
         if found.get(name) != value
     ]
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Tell whether a fault is one of a server that is about to start; redis-py calls most faults ConnectionError."""
+    if isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.AuthorizationError):
+        return False
+    is_away = isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError)
+    while error is not None:
+        # A certificate does not become right by waiting: the person who starts the process must hear it now.
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return False
+        error = error.__cause__ or error.__context__
+    return is_away
 
 
 def _read_info(client: redis.Redis) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from threading import Event
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -165,5 +166,9 @@ async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False) ->
         Unavailable: Redis does not answer.
         ConfigError: Redis may lose or delete mail.
     """
-    await asyncio.to_thread(check_server, address, allow_unsafe=allow_unsafe)
+    stopped = Event()
+    try:
+        await asyncio.to_thread(check_server, address, allow_unsafe=allow_unsafe, stopped=stopped)
+    finally:
+        stopped.set()  # cancelled, the thread would go on, and the process could not end before it
     return RedisSpool(connect_async(address), address.broker_db)
