@@ -10,9 +10,10 @@ import click
 
 from ptt.cli.exits import FAILED, NOT_FOUND, Exit
 from ptt.cli.passwords import read_new_password
+from ptt.cli.user_access import commit, load_access
+from ptt.cli.user_import import import_ptt
 from ptt.cli.user_text import describe, describe_usage, list_patterns
 from ptt.core.credentials import make_application_password
-from ptt.core.errors import ConfigError
 from ptt.core.user import parse_login
 from ptt.core.user_file import (
     add_application_password,
@@ -21,8 +22,7 @@ from ptt.core.user_file import (
     replace_enabled,
     replace_password,
 )
-from ptt.settings import Settings, load_with_origins, redact_url
-from ptt.store.users_commit import commit_user, read_users
+from ptt.store.users_commit import read_users
 from ptt.store.users_password import derive_scram, hash_password
 from ptt.store.users_transfer import Access
 
@@ -68,7 +68,7 @@ def add(
             raise Exit(f"user {login} exists already", FAILED)
         return format_user(encoded, addresses, scram)
 
-    _commit(access, login, make, f"Add user {login}")
+    commit(access, {login: make}, f"Add user {login}")
     if generate:
         click.echo(password.decode())
 
@@ -135,6 +135,14 @@ def remove_password(obj: dict[str, Path | None], login: str, name: str) -> None:
 @user.command()
 @_login
 @click.pass_obj
+def remove(obj: dict[str, Path | None], login: str) -> None:
+    """Remove LOGIN, with addresses and password; `disable` keeps them."""
+    _change(_find_repository(obj), login, lambda _: None, f"Remove user {login}")
+
+
+@user.command()
+@_login
+@click.pass_obj
 def disable(obj: dict[str, Path | None], login: str) -> None:
     """Let LOGIN in no more; addresses and password stay for `enable`."""
     _change(_find_repository(obj), login, partial(replace_enabled, login, enabled=False), f"Disable user {login}")
@@ -156,7 +164,7 @@ def list_(obj: dict[str, Path | None], output: str) -> None:
 
     Example: ptt user list -o json
     """
-    settings, access = _load(obj)
+    settings, access = load_access(obj)
     users = [found for _, found in sorted(read_users(access).users.items())]
     if output == "json":
         click.echo(json.dumps([describe(found, settings) for found in users], indent=2))
@@ -176,7 +184,7 @@ def show(obj: dict[str, Path | None], login: str, output: str) -> None:
 
     Where Redis does not answer, all but the last is shown.
     """
-    settings, access = _load(obj)
+    settings, access = load_access(obj)
     found = read_users(access).users.get(login)
     if found is None:
         raise Exit(f"there is no user {login}", NOT_FOUND)
@@ -191,21 +199,7 @@ def show(obj: dict[str, Path | None], login: str, output: str) -> None:
 
 
 def _find_repository(obj: dict[str, Path | None]) -> Access:
-    return _load(obj)[1]
-
-
-def _load(obj: dict[str, Path | None]) -> tuple[Settings, Access]:
-    loaded = load_with_origins(obj["config"])
-    users = loaded.settings.users
-    if not users.repository:
-        raise ConfigError(f"{loaded.file or 'ptt.toml'}: users.repository: missing; `ptt init` makes one")
-    access = Access(
-        repository=users.repository,
-        branch=users.branch,
-        ssh_key_file=users.ssh_key_file,
-        password_file=users.password_file,
-    )
-    return loaded.settings, access
+    return load_access(obj)[1]
 
 
 def _choose_password(*, password_stdin: bool, generate: bool) -> bytes:
@@ -214,15 +208,13 @@ def _choose_password(*, password_stdin: bool, generate: bool) -> bytes:
     return secrets.token_urlsafe(GENERATED_BYTES).encode() if generate else read_new_password(from_stdin=password_stdin)
 
 
-def _change(access: Access, login: str, edit: Callable[[str], str], message: str) -> None:
-    def change(text: str | None) -> str:
+def _change(access: Access, login: str, edit: Callable[[str], str | None], message: str) -> None:
+    def change(text: str | None) -> str | None:
         if text is None:
             raise Exit(f"there is no user {login}", NOT_FOUND)
         return edit(text)
 
-    _commit(access, login, change, message)
+    commit(access, {login: change}, message)
 
 
-def _commit(access: Access, login: str, edit: Callable[[str | None], str], message: str) -> None:
-    commit = commit_user(access, login, edit, message)
-    click.echo(f"{message}: commit {commit} on {access.branch} of {redact_url(access.repository)}", err=True)
+user.add_command(import_ptt)

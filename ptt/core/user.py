@@ -1,5 +1,6 @@
 """A user who may submit mail: one TOML file in the users repository, and what it allows."""
 
+import hashlib
 import tomllib
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from ptt.core.errors import MalformedInput
 from ptt.core.scram import ScramVerifier, parse_verifier
 
 PASSWORD_PREFIX = "$argon2id$"  # noqa: S105 - the name of the hash, not a password
+BLAKE2B = "blake2b-512"
 MAX_APPLICATION_PASSWORDS = 100  # each is compared at a login with a wrong password
 MAX_LOGIN = 200  # octets; with ``.toml`` still a file name everywhere (255)
 _KEYS = {
@@ -21,6 +23,7 @@ _KEYS = {
     "rate_per_day": int,
     "recipients_per_day": int,
     "enabled": bool,
+    "prehash": str,
     "scram": str,
     "certificates": list,
     "application_passwords": list,
@@ -43,11 +46,17 @@ class User:
     rate_per_day: int | None = None
     recipients_per_day: int | None = None
     enabled: bool = True
+    prehash: str = ""
+    """What was done to the password before it was hashed: nothing, or `BLAKE2B` in a user that was imported."""
     scram: ScramVerifier | None = None
     """The same password in the form that SCRAM needs; without it this user cannot use SCRAM."""
     certificates: frozenset[str] = frozenset()
     """Client certificates that may log in without a password, as `ptt.core.credentials` names them."""
     application_passwords: tuple[ApplicationPassword, ...] = ()
+
+    def prepare_password(self, password: bytes) -> bytes:
+        """Give what the hash in the file was made of."""
+        return hashlib.blake2b(password).hexdigest().encode() if self.prehash else password
 
     def may_send_as(self, address: Address) -> bool:
         """Tell whether this user owns the address (RFC 6409 section 6.1)."""
@@ -99,6 +108,7 @@ def parse_user(login: str, text: str) -> User:
         rate_per_day=fields.get("rate_per_day"),
         recipients_per_day=fields.get("recipients_per_day"),
         enabled=fields.get("enabled", True),
+        prehash=_name_key("prehash", _parse_prehash, fields.get("prehash", "")),
         scram=_name_key("scram", parse_verifier, fields["scram"]) if "scram" in fields else None,
         certificates=frozenset(
             _name_key("certificates", parse_certificate, text) for text in fields.get("certificates", ())
@@ -123,6 +133,12 @@ def _check_keys(fields: dict[str, object]) -> None:
         rate = fields.get(key)
         if isinstance(rate, int) and rate < 1:
             raise MalformedInput(f"{key}: must be at least 1")
+
+
+def _parse_prehash(name: str) -> str:
+    if name not in {"", BLAKE2B}:
+        raise MalformedInput(f"must be {BLAKE2B}")
+    return name
 
 
 def _name_key(key: str, parse: Callable[[_Raw], _Parsed], value: _Raw) -> _Parsed:

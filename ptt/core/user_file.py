@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from ptt.core.credentials import ApplicationPassword, format_application_password
 from ptt.core.errors import MalformedInput
+from ptt.core.mirage_user import MirageUser
 from ptt.core.scram import ScramVerifier
-from ptt.core.user import User, parse_user
+from ptt.core.user import BLAKE2B, User, parse_user
 
 _TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 
@@ -26,6 +27,18 @@ def format_user(password_hash: str, patterns: Sequence[str], scram: ScramVerifie
     return text if scram is None else f"{text}scram = {_format_value(str(scram))}\n"
 
 
+def format_imported_user(user: MirageUser, password_hash: str) -> str:
+    """Write the file of a user of mirage/ptt.
+
+    Args:
+        user: as it was there.
+        password_hash: an Argon2id hash of its digest.
+    """
+    text = f"{format_user(password_hash, [str(user.address)])}prehash = {_format_value(BLAKE2B)}\n"
+    forwarded = " ".join(map(_format_value, user.targets))
+    return f"{text}# In mirage/ptt, mail went on to: {forwarded}\n" if forwarded else text
+
+
 def replace_password(login: str, text: str, password_hash: str, scram: ScramVerifier | None = None) -> str:
     """Put another password into a user's file.
 
@@ -40,6 +53,9 @@ def replace_password(login: str, text: str, password_hash: str, scram: ScramVeri
     """
     changed = replace(parse_user(login, text), password_hash=password_hash)
     text = _replace(text, "password", password_hash, changed)
+    if changed.prehash:
+        changed = replace(changed, prehash="")
+        text = _replace(text, "prehash", None, changed)
     if scram is None and changed.scram is None:
         return text
     return _replace(text, "scram", str(scram) if scram else None, replace(changed, scram=scram))

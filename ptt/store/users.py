@@ -138,7 +138,7 @@ class GitUsers:
             return None
         if any(one.is_right(password) for one in user.application_passwords):
             return user
-        if not await self._passwords.check(login, password, user.password_hash, attempt):
+        if not await self._passwords.check(login, user.prepare_password(password), user.password_hash, attempt):
             return None
         # A commit may have come in the meantime.
         current = self.get_user(login)

@@ -8,7 +8,7 @@ import os
 import pwd
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,8 +42,8 @@ One file a user, `users/<login>.toml`:
 refused whole.
 """
 
-Edit = Callable[[str | None], str]
-"""Gives the new text of a user's file from the present one; None: there is no such user."""
+Edit = Callable[[str | None], str | None]
+"""Gives the new text of a user's file from the present one; None: there is no such user, or is to be none."""
 
 
 def create_repository(path: Path, branch: str) -> str:
@@ -63,19 +63,23 @@ def read_users(access: Access) -> Snapshot:
         Unavailable: it cannot be read now.
         BadTree: the newest commit is one that is not served.
     """
-    with _open(access) as repository:
+    with open_access(access) as repository:
         tip = find_commit(repository, access.ref)
         empty = Snapshot("")
         return empty if tip is None else read_snapshot(repository, tip.tree, str(tip.id), empty)
 
 
 def commit_user(access: Access, login: str, edit: Edit, message: str) -> str:
-    """Change one user's file.
+    """Change one user's file; see `commit_users`."""
+    return commit_users(access, {login: edit}, message)
+
+
+def commit_users(access: Access, edits: Mapping[str, Edit], message: str) -> str:
+    """Change the files of users in one commit.
 
     Args:
         access: the repository.
-        login: checked by `ptt.core.user.parse_login`.
-        edit: gives the new text; what it raises ends all without a change.
+        edits: by login, which `ptt.core.user.parse_login` has checked; what one raises ends all without a change.
         message: the subject of the commit.
 
     Returns:
@@ -89,10 +93,10 @@ def commit_user(access: Access, login: str, edit: Edit, message: str) -> str:
     """
     for _ in range(MAX_ATTEMPTS):
         try:
-            with _open(access) as repository:
+            with open_access(access) as repository:
                 tip = find_commit(repository, access.ref)
-                commit = _build(repository, tip, login, edit, message)
-                if _land(repository, access, tip, commit, login):
+                commit = _build(repository, tip, edits, message)
+                if _land(repository, access, tip, commit, edits):
                     return str(commit)
         except PttError:
             raise
@@ -102,7 +106,7 @@ def commit_user(access: Access, login: str, edit: Edit, message: str) -> str:
 
 
 @contextmanager
-def _open(access: Access) -> Iterator[pygit2.Repository]:
+def open_access(access: Access) -> Iterator[pygit2.Repository]:
     """Give the repository itself, or a short-lived clone of it."""
     if not is_remote(access.repository):
         try:
@@ -120,15 +124,19 @@ def _open(access: Access) -> Iterator[pygit2.Repository]:
 
 
 def _build(
-    repository: pygit2.Repository, tip: pygit2.Commit | None, login: str, edit: Edit, message: str
+    repository: pygit2.Repository, tip: pygit2.Commit | None, edits: Mapping[str, Edit], message: str
 ) -> pygit2.Oid:
     """Make the commit, which nothing points to yet."""
     root = repository.TreeBuilder(tip.tree) if tip else repository.TreeBuilder()
     folder = tip.tree[FOLDER] if tip and FOLDER in tip.tree else None
     users = repository.TreeBuilder(folder) if isinstance(folder, pygit2.Tree) else repository.TreeBuilder()
-    name = f"{login}{SUFFIX}"
-    text = edit(_read_text(folder, name))
-    users.insert(name, repository.create_blob(text.encode()), FileMode.BLOB)
+    for login, edit in edits.items():
+        name = f"{login}{SUFFIX}"
+        text = edit(_read_text(folder, name))
+        if text is not None:
+            users.insert(name, repository.create_blob(text.encode()), FileMode.BLOB)
+        elif users.get(name) is not None:
+            users.remove(name)
     root.insert(FOLDER, users.write(), FileMode.TREE)
     tree_id = root.write()
     tree = repository[tree_id].peel(pygit2.Tree)
@@ -148,21 +156,39 @@ def _read_text(folder: pygit2.Object | None, name: str) -> str | None:
 
 
 def _land(
-    repository: pygit2.Repository, access: Access, tip: pygit2.Commit | None, commit: pygit2.Oid, login: str
+    repository: pygit2.Repository,
+    access: Access,
+    tip: pygit2.Commit | None,
+    commit: pygit2.Oid,
+    logins: Iterable[str],
 ) -> bool:
     """Move the branch from ``tip`` to ``commit``; False if it was no longer at ``tip``."""
     if is_remote(access.repository):
         return push(repository, access, commit)
-    path = f"{FOLDER}/{login}{SUFFIX}"
+    paths = [f"{FOLDER}/{login}{SUFFIX}" for login in logins]
     is_checked_out = not repository.is_bare and repository.lookup_reference("HEAD").target == access.ref
     if is_checked_out:
-        _check_clean(repository, path)
+        for path in paths:
+            _check_clean(repository, path)
     if not _move(repository, access.ref, tip, commit):
         return False
     if is_checked_out:
         strategy = CheckoutStrategy.FORCE | CheckoutStrategy.DISABLE_PATHSPEC_MATCH
-        repository.checkout(access.ref, strategy=strategy, paths=[path])
+        repository.checkout(access.ref, strategy=strategy, paths=paths)
+        # A checkout leaves alone what the commit no longer has.
+        for path in paths:
+            _drop_removed(repository, path)
     return True
+
+
+def _drop_removed(repository: pygit2.Repository, path: str) -> None:
+    tree = repository.head.peel(pygit2.Commit).tree
+    if path in tree:
+        return
+    Path(repository.workdir, path).unlink(missing_ok=True)
+    if path in repository.index:
+        repository.index.remove(path)
+        repository.index.write()
 
 
 def _move(repository: pygit2.Repository, ref: str, tip: pygit2.Commit | None, commit: pygit2.Oid) -> bool:
