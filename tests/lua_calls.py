@@ -31,6 +31,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "events": (keys.EVENTS,),
     "done": (keys.DONE + ID,),
     "backoff": (keys.BACKOFF + TO,),
+    "same": (keys.SAME + "x",),
     "counts": (keys.RATE + "alice",),
     "known mark": (keys.KNOWN + "x",),
     "guesses of the login from this known network": (keys.GUESSES + "x",),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from ptt.core.options import ByMode, Options
 from ptt.store.event_log import Event, RecipientOutcome
 from ptt.store.queue_entries import QueueEntry, State
 from ptt.store.queue_view import Message
@@ -75,6 +76,8 @@ def format_message(message: Message, events: Sequence[Event], now_ms: int) -> It
         yield clean(f"from:      {envelope.reverse_path or '<>'}")
         yield f"body:      {envelope.body}{' SMTPUTF8' if envelope.smtputf8 else ''}, {message.size_bytes} octets"
         yield clean(f"to:        {', '.join(map(str, envelope.recipients))}")
+        if asked := list(_describe_options(envelope.options)):
+            yield f"asked:     {', '.join(asked)}"
     yield f"signed:    {'yes' if message.is_signed else 'no'}"
     for entry in message.entries:
         yield ""
@@ -125,6 +128,7 @@ def describe_message(message: Message, events: Sequence[Event], now_ms: int) -> 
         "recipients": [str(recipient) for recipient in envelope.recipients] if envelope else [],
         "body": envelope and envelope.body,
         "smtputf8": envelope and envelope.smtputf8,
+        "asked": list(_describe_options(envelope.options)) if envelope else [],
         "signed": message.is_signed,
         "entries": [describe_entry(entry, now_ms) for entry in message.entries],
         "events": [describe_event(event) for event in events],
@@ -149,6 +153,18 @@ def describe_event(event: Event) -> dict[str, object]:
         ],
     }
     return {name: value for name, value in plain.items() if value not in ("", None, [])}
+
+
+def _describe_options(options: Options) -> Iterator[str]:
+    if options.tls:
+        yield f"TLS {options.tls}"
+    if options.release_at:
+        yield f"released at {format_time(options.release_at * 1000)}"
+    if options.deadline:
+        what = "returned" if options.deadline.mode is ByMode.RETURN else "reported"
+        yield f"{what} unless delivered by {format_time(options.deadline.at * 1000)}"
+    if options.priority:
+        yield f"priority {options.priority}"
 
 
 def _cells(entry: QueueEntry, now_ms: int) -> tuple[str, ...]:

@@ -59,6 +59,12 @@ class Submission:
     seal: bytes
     quota: Quota | None = None
     """What it counts against; None: nothing."""
+    release_at: int = 0
+    """When it may be looked at first, in seconds since 1970; 0: at once. As the envelope says."""
+    priority: int = 0
+    """As the envelope says."""
+    fingerprint: bytes = b""
+    """The same for the same submission made again, within the time that repeats are known; else empty."""
 
 
 def format_queue_id(time_ms: int, random_bits: int) -> QueueId:
@@ -74,6 +80,11 @@ def parse_time_ms(queue_id: QueueId) -> int:
     for digit in queue_id:
         number = number << 5 | _ALPHABET.index(digit)
     return number >> _RANDOM_BITS
+
+
+def decide_hold_s(queue_id: QueueId, options: Options) -> float:
+    """Decide how long a message was to be held: its age counts from its release, not from its acceptance."""
+    return max(0.0, options.release_at - parse_time_ms(queue_id) / 1000) if options.release_at else 0.0
 
 
 def parse_queue_id(text: str) -> QueueId:

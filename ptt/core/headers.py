@@ -35,9 +35,12 @@ SENDER_NOT_OWNED = Reply(550, "5.7.1", "Sender: you may not send as this address
 # It is tried at the beginning of a line only, and its quantifiers are possessive, so that the time is linear.
 _FIELD = re.compile(rb"(?<![^\n])(([!-9;-~]++):([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*+)\r\n)")
 _BLANK_LINE = re.compile(rb"\r\n[ \t]++\r\n")
+_NO_TLS = re.compile(rb"\r\ntls-required:[ \t]*no[ \t]*\r\n")
 _DOMAIN_CHARACTERS = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 """RFC 5322 section 3.6.3 and RFC 6409 section 8; Return-Path is for the last server only (RFC 5321 section 4.4)."""
+_ONCE = SINGLETONS | {b"tls-required"}
+"""RFC 5322 section 3.6; RFC 8689 section 5: of two that differ nobody could say which one counts."""
 _REPLACED_IF_EMPTY = frozenset({b"date", b"message-id"})
 
 
@@ -105,6 +108,13 @@ def prepare_content(content: bytes, author: Author, stamp: Stamp) -> bytes:
     return b"".join((*added, *(field.raw for field in kept), b"\r\n", body))
 
 
+def asks_no_tls(content: bytes) -> bool:
+    """Tell whether a checked message says ``TLS-Required: No`` (RFC 8689 section 5)."""
+    header = content[: content.find(b"\r\n\r\n") + 2].lower()
+    # Few messages have the field; the others pay for one look.
+    return b"\r\ntls-required:" in header and _NO_TLS.search(header) is not None
+
+
 def split_header(content: bytes) -> tuple[Sequence[Field], int]:
     """Split off the header fields.
 
@@ -141,7 +151,7 @@ def check_fields(fields: Sequence[Field], author: Author) -> None:
     for raw, name, value in fields:
         if not raw.isascii():
             _check_utf8(raw, smtputf8=author.smtputf8)
-        if name in SINGLETONS and name not in _REMOVED:
+        if name in _ONCE and name not in _REMOVED:
             # RFC 5322 section 3.6: one reader shows the first of two, another the last.
             if name in singletons:
                 raise _malformed(f"more than one {name.decode()} field")

@@ -14,6 +14,7 @@ from ptt.core.address import Address, Domain, ReversePath, parse_address
 from ptt.core.errors import MalformedInput, Refused
 from ptt.core.notify import XTEXT, RecipientRequest, is_envid, is_notify, is_orcpt, is_ret, parse_notify
 from ptt.core.reply import Reply
+from ptt.core.wishes import NO_WISHES, WISH_CHECKS, Wishes, parse_wishes
 
 ToAscii = Callable[[str], str]
 """Turns U-labels into A-labels and raises ValueError."""
@@ -50,6 +51,7 @@ class MailCommand:
     """``FULL``, ``HDRS`` or empty."""
     envid: str = ""
     """In xtext, as it stands; empty without the parameter."""
+    wishes: Wishes = NO_WISHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def parse_mail(argument: str, to_ascii: ToAscii) -> MailCommand:
         smtputf8=smtputf8,
         ret=(parameters.get("RET") or "").upper(),
         envid=parameters.get("ENVID") or "",
+        wishes=parse_wishes(parameters),
     )
 
 
@@ -177,6 +180,7 @@ _MAIL_PARAMETERS: Mapping[str, Callable[[str | None], bool]] = {
     "AUTH": _is_submitter,
     "RET": is_ret,
     "ENVID": is_envid,
+    **WISH_CHECKS,
 }
 _RCPT_PARAMETERS: Mapping[str, Callable[[str | None], bool]] = {
     "NOTIFY": is_notify,

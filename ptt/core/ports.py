@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from ptt.core.address import Address, Domain
-from ptt.core.envelope import Submission
+from ptt.core.envelope import QueueId, Submission
 from ptt.core.guessing import Permit, Trust
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Outcome
@@ -25,8 +25,11 @@ class Spool(Protocol):
     def foresee_refusal(self, quota: Quota) -> Reply | None:
         """Give the reply that a message of this user would meet, if the user is known to be over a limit."""
 
-    async def submit(self, submission: Submission) -> None:
+    async def submit(self, submission: Submission) -> QueueId:
         """Make the message durable and wake the sign role; it may be answered with 250 once this returns.
+
+        Returns:
+            The queue-id under which it lies: of the first one, if it was submitted before (`Submission.fingerprint`).
 
         Raises:
             Unavailable: it is not known to be durable within the deadline; the client must hear 451.

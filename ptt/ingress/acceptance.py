@@ -15,14 +15,16 @@ from ptt import maillog
 from ptt.core.address import Domain
 from ptt.core.envelope import Envelope, QueueId, Submission, format_envelope, format_queue_id
 from ptt.core.errors import Refused, Unavailable
-from ptt.core.headers import Author, Stamp, prepare_content
+from ptt.core.headers import Author, Stamp, asks_no_tls, prepare_content
 from ptt.core.notify import NO_REQUEST
 from ptt.core.ports import Spool
 from ptt.core.rates import UNLIMITED, Quota, Rates, choose_rates, refuse_for_ever
 from ptt.core.reply import Reply
 from ptt.core.seal import compute_seal
 from ptt.core.user import User
+from ptt.core.wishes import decide_options
 from ptt.ingress import replies
+from ptt.ingress.fingerprint import compute_fingerprint
 from ptt.ingress.names import to_ascii
 from ptt.ingress.steps import Transaction
 
@@ -50,6 +52,8 @@ class Acceptor:
     spool: Spool
     rates: Rates = UNLIMITED
     """What a user may send whose file says nothing."""
+    knows_repeats: bool = False
+    """Whether the spool knows a submission that is made again."""
 
     def foresee_refusal(self, user: User) -> Reply | None:
         """Give what a message of this user would be refused with, as far as that is known without asking anybody."""
@@ -90,20 +94,27 @@ class Acceptor:
         else:
             submission = self._prepare(content, transaction, stamp)
         try:
-            await self.spool.submit(replace(submission, quota=quota))
+            kept_as = await self.spool.submit(replace(submission, quota=quota))
         except Unavailable as error:
             maillog.emit("spool.unavailable", logging.ERROR, reason=str(error))
             return replies.UNAVAILABLE
-        _emit_accepted(submission, transaction, client)
-        return Reply(250, "2.0.0", f"queued as {queue_id}")
+        if kept_as == queue_id:
+            _emit_accepted(submission, transaction, client)
+        else:
+            # The client never saw the first answer, or asks twice to be sure: it hears the same again.
+            maillog.emit("message.repeated", user=transaction.user.login, original=kept_as)
+        return Reply(250, "2.0.0", f"queued as {kept_as}")
 
     def _make_quota(self, user: User, recipients: int) -> Quota:
         return Quota(login=user.login, recipients=recipients, rates=choose_rates(user, self.rates))
 
     def _prepare(self, content: bytes, transaction: Transaction, stamp: Stamp) -> Submission:
         mail, user = transaction.mail, transaction.user
+        fingerprint = compute_fingerprint(content, transaction) if self.knows_repeats else b""
         author = Author(may_send_as=user.may_send_as, smtputf8=mail.smtputf8, to_ascii=to_ascii)
         content = prepare_content(content, author, stamp)
+        now_s = stamp.received_at.timestamp()
+        options = decide_options(mail.wishes, now_s, asks_no_tls=asks_no_tls(content))
         envelope = Envelope(
             user=user.login,
             reverse_path=mail.reverse_path,
@@ -114,17 +125,21 @@ class Acceptor:
             ret=mail.ret,
             envid=mail.envid,
             requests={one: asked for one, asked in transaction.recipients.items() if asked != NO_REQUEST},
+            options=options,
         )
-        return self._seal(stamp.queue_id, format_envelope(envelope), content)
+        return self._seal(stamp.queue_id, envelope, content, fingerprint)
 
-    def _seal(self, queue_id: QueueId, envelope_json: bytes, content: bytes) -> Submission:
-        digest = hashlib.sha256(content).digest()
+    def _seal(self, queue_id: QueueId, envelope: Envelope, content: bytes, fingerprint: bytes) -> Submission:
+        envelope_json, digest = format_envelope(envelope), hashlib.sha256(content).digest()
         return Submission(
             queue_id=queue_id,
             envelope_json=envelope_json,
             content=content,
             content_sha256=digest,
             seal=compute_seal(self.seal_key, queue_id, envelope_json, digest),
+            release_at=envelope.options.release_at,
+            priority=envelope.options.priority,
+            fingerprint=fingerprint,
         )
 
 

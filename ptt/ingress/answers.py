@@ -5,12 +5,15 @@ RFC 6409 section 6.1 (who may send as whom), RFC 3030 (BDAT).
 """
 
 import re
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ptt.core.address import Domain
 from ptt.core.errors import Refused
 from ptt.core.path import parse_mail, parse_rcpt
 from ptt.core.ports import Users
+from ptt.core.wishes import NO_WISHES, USUAL_LIMITS, WishLimits, check_wishes
 from ptt.ingress import replies
 from ptt.ingress.data import TOO_LARGE
 from ptt.ingress.names import is_client_name, to_ascii
@@ -38,6 +41,7 @@ class Policy:
     hostname: Domain
     max_message_bytes: int
     max_recipients: int
+    wish_limits: WishLimits = USUAL_LIMITS
 
 
 @dataclass(slots=True)
@@ -60,10 +64,19 @@ def answer_ehlo(state: State, argument: str) -> Answer:
     """List the extensions."""
     _introduce(state, argument)
     state.is_extended = True
-    extensions = ("PIPELINING", f"SIZE {state.policy.max_message_bytes}", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING")
+    policy = state.policy
+    extensions = ("PIPELINING", f"SIZE {policy.max_message_bytes}", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING")
     # RFC 3207 section 4.2: no STARTTLS inside TLS. RFC 4954 section 4: no AUTH where the password could be read.
     offer = f"AUTH {' '.join(state.mechanisms)}" if state.tls else "STARTTLS"
-    return Greet((state.policy.hostname, *extensions, offer, "ENHANCEDSTATUSCODES"))
+    # RFC 9422 section 4: what is enforced, and nothing else.
+    limits = (f"LIMITS RCPTMAX={policy.max_recipients}", "MT-PRIORITY", *_offer_hold(policy.wish_limits.max_hold_s))
+    return Greet((policy.hostname, *extensions, *limits, offer, "ENHANCEDSTATUSCODES"))
+
+
+def _offer_hold(max_hold_s: int) -> tuple[str, ...]:
+    # RFC 4865 section 4: the longest hold in seconds, and the latest instant.
+    latest = datetime.fromtimestamp(int(time.time()) + max_hold_s, UTC)
+    return (f"FUTURERELEASE {max_hold_s} {latest:%Y-%m-%dT%H:%M:%SZ}",) if max_hold_s else ()
 
 
 def answer_helo(state: State, argument: str) -> Answer:
@@ -102,6 +115,8 @@ def answer_mail(state: State, argument: str) -> Answer:
     mail = parse_mail(argument, to_ascii)
     if mail.size_bytes > state.policy.max_message_bytes:
         raise Refused(TOO_LARGE)
+    if mail.wishes is not NO_WISHES:
+        check_wishes(mail.wishes, state.policy.wish_limits, time.time())
     # A push to the users repository takes effect in the middle of a session.
     user = state.users.get_user(state.login)
     if user is None:

@@ -11,7 +11,8 @@ MAX_LINE = 512  # octets with CRLF; RFC 5321 section 4.5.3.1.4
 MAX_LINES: Mapping[str, int] = {
     # RFC 1870 adds 26 octets for SIZE, RFC 6152 17 for BODY, RFC 6531 10 for SMTPUTF8, RFC 4954 500 for AUTH,
     # RFC 3461 section 5.4 100 for the value of ENVID and 8 for RET.
-    "MAIL": MAX_LINE + 26 + 17 + 10 + 500 + len(" ENVID=") + 100 + len(" ") + 8,
+    # RFC 4865 adds 34 for HOLDUNTIL, RFC 2852 17 for BY, RFC 6710 15 for MT-PRIORITY, RFC 8689 11 for REQUIRETLS.
+    "MAIL": MAX_LINE + 26 + 17 + 10 + 500 + len(" ENVID=") + 100 + len(" ") + 8 + 34 + 17 + 15 + 11,
     # RFC 3461 section 5.4: for NOTIFY and ORCPT.
     "RCPT": MAX_LINE + 530,
     "AUTH": MAX_AUTH_LINE,

@@ -119,6 +119,12 @@ class Ingress(Section):
     """Most recipients of one message (RFC 5321 section 4.5.3.1.8 asks for 100 at least)."""
     timeout_s: float = Field(default=300, ge=1, le=3600)
     """How long a client may be silent, seconds (RFC 5321 section 4.5.3.2.7 asks for 300)."""
+    max_hold_s: int = Field(default=604_800, ge=0, le=31_536_000)
+    """Longest time that a client may have a message held for (FUTURERELEASE), seconds; 0 offers none."""
+    min_deliver_by_s: int = Field(default=60, ge=1, le=86_400)
+    """Least time to a deadline after which a message is returned (DELIVERBY), seconds."""
+    idempotency_window_s: float = Field(default=0, ge=0, le=86_400)
+    """How long a submission with a Message-ID that is made again is answered like the first, seconds; 0 never."""
     max_connections: int = Field(default=5000, ge=1, le=100_000)
     """Most connections of one ingress process at once, handshakes included; one more hears 421."""
     max_connections_per_address: int = Field(default=0, ge=0, le=100_000)

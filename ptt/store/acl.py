@@ -18,6 +18,7 @@ ROLES = ("ingress", "sign", "relay", ADMIN)
 
 _MESSAGE, _DELIVERY, _CONTENT, _QUEUE = (f"{name}*" for name in (keys.MESSAGE, keys.DELIVERY, keys.CONTENT, keys.QUEUE))
 _DONE, _BACKOFF, _RATE = f"{keys.DONE}*", f"{keys.BACKOFF}*", f"{keys.RATE}*"
+_SAME = f"{keys.SAME}*"
 _GUESSES, _KNOWN = f"{keys.GUESSES}*", f"{keys.KNOWN}*"
 _WAKE_SIGN = f"{keys.WAKE}{SIGN_QUEUE}"
 _WAKE_RELAY = f"{keys.WAKE}{RELAY_QUEUE}:*"
@@ -54,6 +55,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule("W", "rpush expire persist", (_CONTENT,)),
         Rule("W", "unlink", (_MESSAGE, _CONTENT)),
         Rule("W", "exists", (_DONE,)),
+        Rule("RW", "get set del", (_SAME,)),
         Rule("RW", "hmget hset pexpire", (_RATE,)),
         Rule("RW", "get incr decr exists lindex lpush lrem ltrim pexpire", (_GUESSES,)),
         Rule("RW", "exists pttl set", (_KNOWN,)),

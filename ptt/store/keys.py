@@ -19,6 +19,7 @@ Spool database:
                            without destination when it was not signed, "report" when no report could be made
     ptt1:done:<queue-id>   the message is done and its name stays taken; expires
     ptt1:rate:<login>      hash: what a user has sent in the hour and the day that run; expires with them
+    ptt1:same:<digest>     queue-id of the first of equal submissions; expires
     ptt1:events            stream, capped: attempts with their outcomes, and what people did, for tracing
 Broker database:
     sign, relay            lists of wake-ups, as kombu reads them
@@ -35,6 +36,7 @@ from typing import Literal
 
 from ptt.core.address import Domain
 from ptt.core.envelope import QueueId
+from ptt.core.options import MAX_PRIORITY
 
 DATA_VERSION = 1
 PREFIX = f"ptt{DATA_VERSION}:"
@@ -55,6 +57,7 @@ CONTENT = f"{PREFIX}c:"
 QUEUE = f"{PREFIX}q:"
 RATE = f"{PREFIX}rate:"
 BACKOFF = f"{PREFIX}backoff:"
+SAME = f"{PREFIX}same:"
 
 PERMANENT = (SIGN, DESTINATIONS, REPORTS, PARKED, EVENTS)
 """Keys that may stay without a TTL in an empty spool; all others go with their message."""
@@ -72,8 +75,16 @@ DONE_TTL_MS = 60_000
 """How long the name of a message that is done stays taken: far longer than ingress repeats a command."""
 BACKOFF_TTL_MS = 86_400_000
 """How long after its time a back-off is forgotten that nobody asked about: its queue is empty."""
+PRIORITY_STEP_MS = 60_000
+"""What a step of priority is worth: mail goes ahead of what is one step less urgent and came a minute before it. So the
+urgent is first, and the least urgent waits at most 18 minutes longer for its turn than it would."""
 MAX_EVENTS = 50_000
 """Events kept in the stream: a queue of failures must not fill the memory with their history."""
+
+
+def lead_ms(priority: int) -> int:
+    """Give by how much a place in a queue lies before the present: nothing for the least urgent (RFC 6710)."""
+    return (priority + MAX_PRIORITY) * PRIORITY_STEP_MS
 
 
 @dataclass(frozen=True, slots=True)

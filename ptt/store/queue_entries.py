@@ -12,6 +12,8 @@ from ptt.core.notify import RecipientRequest
 from ptt.store.entries import parse_recipients
 from ptt.store.keys import Fields
 
+HOLD_REASON = b"its sender asked for this time (FUTURERELEASE)"
+
 Stage = Domain | Literal[""]
 """A destination, or the empty string before the message is signed and split."""
 
@@ -131,7 +133,7 @@ def parse_entry(place: Place, values: Sequence[bytes | None], now_ms: int) -> Qu
         attempts=int(attempts or 0),
         until_ms=None if place.is_set_aside or state is State.QUEUED else place.at_ms,
         since_ms=place.at_ms if place.is_set_aside else None,
-        reason=(reason or wanted or newest or b"").decode(errors="replace"),
+        reason=(reason or wanted or newest or _explain_hold(place, envelope)).decode(errors="replace"),
         is_hold_wanted=wanted is not None,
         requests=envelope.requests if envelope else {},
     )
@@ -145,6 +147,12 @@ def _decide_state(place: Place, now_ms: int, *, is_owned: bool, is_held: bool) -
     if is_owned:
         return State.DELIVERING if place.stage else State.SIGNING
     return State.WAITING
+
+
+def _explain_hold(place: Place, envelope: Envelope | None) -> bytes:
+    # Only the time before signing can be a hold: it is the first place of a message, and the hold its first score.
+    is_held = not place.stage and envelope is not None and envelope.options.release_at * 1000 == place.at_ms
+    return HOLD_REASON if is_held else b""
 
 
 def _parse_envelope(envelope_json: bytes) -> Envelope | None:

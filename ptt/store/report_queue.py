@@ -97,6 +97,7 @@ class ReportQueue:
             self._broker_db,
             keys.WAKE_TTL_MS,
             RELAY_WAKEUP,
+            keys.lead_ms(submission.priority),
         )
         (result,) = self._runner.run([Call(SCRIPTS["report"], names, arguments)])
         return result in (1, 2)

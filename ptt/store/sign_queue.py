@@ -31,6 +31,7 @@ class Signed:
     queue_id: QueueId
     signature: bytes
     recipients: Mapping[Domain, Sequence[Address]]
+    priority: int = 0
 
 
 class SignQueue:
@@ -111,6 +112,7 @@ class SignQueue:
                 self._broker_db,
                 keys.WAKE_TTL_MS,
                 RELAY_WAKEUP,
+                keys.lead_ms(signed.priority),
                 *pairs,
             ),
         )

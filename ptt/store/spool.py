@@ -8,7 +8,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from ptt import maillog
-from ptt.core.envelope import Submission, parse_envelope
+from ptt.core.envelope import QueueId, Submission, parse_envelope
 from ptt.core.errors import Refused, Unavailable
 from ptt.core.rates import UNLIMITED, Quota
 from ptt.core.reply import Reply
@@ -23,6 +23,7 @@ from ptt.store.usage import Pauses
 
 CHUNK_BYTES = 262_144
 """Larger content is written in such pieces: one command of 25 MB would stall all other clients for 0.2 s."""
+_COMMON_KEYS = 3
 MEMORY_SHARE = 0.7
 """Of maxmemory: above it new mail hears 452, for at the limit Redis could record no delivery either."""
 WATCH_EVERY_S = 1.0
@@ -35,8 +36,9 @@ WITHDRAW_TIMEOUT_S = 600.0
 class RedisSpool:
     """The `ptt.core.ports.Spool` on Redis; made by `connect_spool`."""
 
-    def __init__(self, client: redis.asyncio.Redis, broker_db: int) -> None:
-        """Use this client; needs a running event loop."""
+    def __init__(self, client: redis.asyncio.Redis, broker_db: int, repeats_known_s: float = 0) -> None:
+        """Use this client, and know a repeated submission for so long; needs a running event loop."""
+        self._repeats_known_ms = int(repeats_known_s * 1000)
         self._client = client
         self._broker_db = broker_db
         self._withdrawals: set[asyncio.Task[object]] = set()
@@ -55,8 +57,8 @@ class RedisSpool:
         """Give what a message of this user would be refused with, if the spool said so a while ago."""
         return self._pauses.find(quota)
 
-    async def submit(self, submission: Submission) -> None:
-        """Make the message durable and wake the sign role.
+    async def submit(self, submission: Submission) -> QueueId:
+        """Make the message durable and wake the sign role; see `ptt.core.ports.Spool.submit`.
 
         Raises:
             Unavailable: not known to be durable in time; it is taken back as soon as Redis answers.
@@ -74,6 +76,7 @@ class RedisSpool:
             raise
         if isinstance(answer, list) and submission.quota is not None:
             raise Refused(self._pauses.note(submission.quota, answer))
+        return QueueId(answer.decode()) if isinstance(answer, bytes) else submission.queue_id
 
     async def close(self) -> None:
         """Stop; what waits hears Unavailable."""
@@ -84,9 +87,12 @@ class RedisSpool:
     def _spool_call(self, submission: Submission, chunks: int) -> Call:
         queue_id = submission.queue_id
         counts, limits = _count_against(submission.quota)
+        names = self._name_keys(submission)
+        if counts and len(names) == _COMMON_KEYS:
+            names = (*names, keys.SAME)  # holds the place
         return Call(
             SCRIPTS["spool"],
-            (keys.message(queue_id), keys.SIGN, keys.content(queue_id), *counts),
+            (*names, *counts),
             (
                 queue_id,
                 submission.envelope_json,
@@ -98,9 +104,18 @@ class RedisSpool:
                 self._broker_db,
                 keys.WAKE_TTL_MS,
                 SIGN_WAKEUP,
+                submission.release_at * 1000,
+                keys.lead_ms(submission.priority),
+                self._repeats_known_ms if submission.fingerprint else 0,
                 *limits,
             ),
         )
+
+    def _name_keys(self, submission: Submission) -> tuple[str, ...]:
+        queue_id = submission.queue_id
+        names = (keys.message(queue_id), keys.SIGN, keys.content(queue_id))
+        is_known = self._repeats_known_ms and submission.fingerprint
+        return (*names, keys.SAME + submission.fingerprint.hex()) if is_known else names
 
     async def _upload(self, submission: Submission) -> int:
         name = keys.content(submission.queue_id)
@@ -129,15 +144,14 @@ class RedisSpool:
 
     def _withdraw(self, submission: Submission) -> None:
         queue_id = submission.queue_id
-        names = (keys.message(queue_id), keys.SIGN, keys.content(queue_id))
-        call = Call(SCRIPTS["withdraw"], names, (queue_id, keys.WITHDRAWN_TTL_MS))
+        call = Call(SCRIPTS["withdraw"], self._name_keys(submission), (queue_id, keys.WITHDRAWN_TTL_MS))
         task = asyncio.create_task(self._batch.run(call, WITHDRAW_TIMEOUT_S), name=f"withdraw-{queue_id}")
         self._withdrawals.add(task)
         task.add_done_callback(lambda done: self._withdrawn(done, submission))
 
     def _withdrawn(self, task: "asyncio.Task[object]", submission: Submission) -> None:
         self._withdrawals.discard(task)
-        if task.cancelled() or (task.exception() is None and task.result() == 1):
+        if task.cancelled() or (task.exception() is None and task.result() in (1, 2)):
             return
         # Not taken back: it is being delivered although its client was told to try again, which makes a double.
         for recipient in parse_envelope(submission.envelope_json).recipients:
@@ -159,8 +173,13 @@ def _count_against(quota: Quota | None) -> tuple[tuple[str, ...], tuple[int, ...
     return (keys.rate(quota.login),), (quota.recipients, *limits)
 
 
-async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False) -> RedisSpool:
+async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False, repeats_known_s: float = 0) -> RedisSpool:
     """Connect ingress to the spool.
+
+    Args:
+        address: where it is.
+        allow_unsafe: whether Redis may lose mail; for experiments.
+        repeats_known_s: how long a submission that is made again is known; 0: never.
 
     Raises:
         Unavailable: Redis does not answer.
@@ -171,4 +190,4 @@ async def connect_spool(address: RedisAddress, *, allow_unsafe: bool = False) ->
         await asyncio.to_thread(check_server, address, allow_unsafe=allow_unsafe, stopped=stopped)
     finally:
         stopped.set()  # cancelled, the thread would go on, and the process could not end before it
-    return RedisSpool(connect_async(address), address.broker_db)
+    return RedisSpool(connect_async(address), address.broker_db, repeats_known_s)

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from ptt import maillog
 from ptt.core.address import Address
-from ptt.core.envelope import Envelope, parse_envelope
+from ptt.core.envelope import Envelope, decide_hold_s, parse_envelope
 from ptt.core.errors import LeaseLost, Unavailable
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
@@ -56,6 +56,7 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
             await _hold(queue, entry)
             return None
     envelope = parse_envelope(entry.envelope_json)
+    entry = _count_from_release(entry, envelope)
     progress = _Progress(queue, entry, envelope)
     began_s = time.monotonic()
     try:
@@ -101,6 +102,7 @@ async def settle_untried(queue: RelayQueue, policy: AttemptPolicy, entry: RelayE
         LeaseLost: another worker owns the entry; nothing was recorded.
     """
     envelope = parse_envelope(entry.envelope_json)
+    entry = _count_from_release(entry, envelope)
     outcomes = [(recipient, expire(unreached, entry, policy)) for recipient in entry.recipients]
     is_late = entry.age_s >= policy.delay_notice_after_s
     plan = replace(
@@ -123,6 +125,12 @@ def find_unreached(outcomes: Sequence[tuple[Address, Outcome]]) -> Deferred | No
 
 def _decide_backoff_s(policy: AttemptPolicy, entry: RelayEntry) -> float:
     return decide_backoff(policy.retry_schedule_s, entry.failures + 1, policy.jitter()).total_seconds()
+
+
+def _count_from_release(entry: RelayEntry, envelope: Envelope) -> RelayEntry:
+    # RFC 4865: what was held on purpose is not late.
+    held_s = decide_hold_s(entry.queue_id, envelope.options)
+    return replace(entry, age_s=entry.age_s - held_s) if held_s else entry
 
 
 class _Progress:

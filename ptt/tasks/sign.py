@@ -9,7 +9,7 @@ from celery import Celery
 
 from ptt import maillog
 from ptt.core.address import Address, Domain
-from ptt.core.envelope import parse_envelope, parse_time_ms
+from ptt.core.envelope import decide_hold_s, parse_envelope, parse_time_ms
 from ptt.core.errors import MalformedInput, NoUsableKey, PttError
 from ptt.core.seal import is_sealed
 from ptt.core.wakeup import SIGN_TASK
@@ -94,7 +94,9 @@ class SignService:
         return None
 
     def _wait_for_key(self, entry: SignEntry, reason: str) -> None:
-        age_s = self._now().timestamp() - parse_time_ms(entry.queue_id) / 1000
+        options = parse_envelope(entry.envelope_json).options
+        held_s = decide_hold_s(entry.queue_id, options)
+        age_s = self._now().timestamp() - parse_time_ms(entry.queue_id) / 1000 - held_s
         if age_s < self._max_age_s:
             self._queue.put_back(entry.queue_id, KEY_WAIT_S, reason)
             maillog.emit("key.missing", maillog.ERROR, reason=reason, delay_s=KEY_WAIT_S)
@@ -107,9 +109,11 @@ class SignService:
         content = self._queue.read(entry)
         check_sealed(entry, content, self._seal_key)
         recipients: dict[Domain, list[Address]] = {}
-        for recipient in parse_envelope(entry.envelope_json).recipients:
+        envelope = parse_envelope(entry.envelope_json)
+        for recipient in envelope.recipients:
             recipients.setdefault(recipient.domain, []).append(recipient)
-        return Signed(entry.queue_id, self._signer.sign(content, signed_at=self._now()), recipients)
+        signature = self._signer.sign(content, signed_at=self._now())
+        return Signed(entry.queue_id, signature, recipients, envelope.options.priority)
 
 
 def check_sealed(entry: SignEntry, content: bytes, seal_key: bytes) -> None:

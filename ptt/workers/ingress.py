@@ -16,6 +16,7 @@ from pathlib import Path
 from ptt import maillog
 from ptt.core.address import Domain
 from ptt.core.errors import ConfigError, PttError, decide_exit_code
+from ptt.core.wishes import WishLimits
 from ptt.ingress.acceptance import Acceptor
 from ptt.ingress.answers import Policy
 from ptt.ingress.arrival import Endpoint
@@ -80,7 +81,10 @@ class Entrance:
 
     async def _start(self, resources: AsyncExitStack) -> Listener:
         settings = self._settings
-        spool = await connect_spool(redis_address(settings), allow_unsafe=settings.redis.allow_unsafe)
+        window_s = settings.ingress.idempotency_window_s
+        spool = await connect_spool(
+            redis_address(settings), allow_unsafe=settings.redis.allow_unsafe, repeats_known_s=window_s
+        )
         resources.push_async_callback(spool.close)
         guesses = RedisGuesses(redis_address(settings))
         resources.push_async_callback(guesses.close)
@@ -93,11 +97,18 @@ class Entrance:
                 hostname=hostname,
                 max_message_bytes=ingress.max_message_bytes,
                 max_recipients=ingress.max_recipients,
+                wish_limits=WishLimits(max_hold_s=ingress.max_hold_s, min_by_s=ingress.min_deliver_by_s),
             ),
             users=self._users,
             guard=Guard(guesses, self._seal_key),
             mechanisms=ingress.mechanisms,
-            acceptor=Acceptor(hostname=hostname, seal_key=self._seal_key, spool=spool, rates=ingress.rates),
+            acceptor=Acceptor(
+                hostname=hostname,
+                seal_key=self._seal_key,
+                spool=spool,
+                knows_repeats=window_s > 0,
+                rates=ingress.rates,
+            ),
             budget=Budget(HELD_MESSAGES * ingress.max_message_bytes),
             tls_context=self._tls.context,
             timeout_s=ingress.timeout_s,

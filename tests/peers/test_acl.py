@@ -54,6 +54,7 @@ NAMES = {
     "u": keys.RATE + "alice",
     "g": keys.GUESSES + "x",
     "k": keys.KNOWN + "x",
+    "y": keys.SAME + "x",
 }
 ARGUMENTS = {
     "HSET": "f v", "HSETNX": "f v", "HGET": "f", "HMGET": "f", "HDEL": "f", "HEXISTS": "f", "HINCRBY": "f 1",

@@ -112,6 +112,28 @@ def test_smtplib_submits_several_messages(
     assert all(b"hidden" not in content for content in contents)
 
 
+def test_submission_made_again_over_two_processes_is_one_message(
+    tmp_path: Path, valkey: RedisServer, address: RedisAddress
+) -> None:
+    """`ingress.idempotency_window_s`: a client that never saw the 250 hears it again, from any process."""
+    site = make_site(tmp_path, valkey.url)
+    site.write_config(idempotency_window_s=60)
+    context = ssl.create_default_context(cafile=str(site.certificate.authority_file))
+    heard = []
+    for mark in (b"<1@x.test>", b"<1@x.test>", b"<2@x.test>"):
+        content = b"From: %b\r\nMessage-ID: %b\r\n\r\nbody\r\n" % (SENDER.encode(), mark)
+        with (
+            running_ingress(site) as process,
+            smtplib.SMTP_SSL("127.0.0.1", process.port("implicit"), context=context) as client,
+        ):
+            client.login(LOGIN, PASSWORD)
+            client.mail(SENDER)
+            client.rcpt(RECIPIENT)
+            heard.append(client.data(content))
+    assert heard[0] == heard[1] != heard[2]
+    assert len(spooled(address)) == 2
+
+
 def test_smtplib_hears_why_it_is_refused(ingress: IngressProcess, site: IngressSite, address: RedisAddress) -> None:
     """Codes and texts arrive as the client library's own exceptions."""
     context = ssl.create_default_context(cafile=str(site.certificate.authority_file))

@@ -13,7 +13,7 @@ from pathlib import Path
 import trustme
 
 from ptt.core.address import Address, Domain
-from ptt.core.envelope import Envelope, Submission, parse_envelope
+from ptt.core.envelope import Envelope, QueueId, Submission, parse_envelope
 from ptt.core.guessing import Permit, Trust
 from ptt.core.ports import Attempt
 from ptt.core.rates import Quota
@@ -71,7 +71,7 @@ class RecordingSpool:
         """Give what the test says."""
         return self.foreseen and replace(self.foreseen, text=f"{quota.login} {quota.rates.messages_per_hour}")
 
-    async def submit(self, submission: Submission) -> None:
+    async def submit(self, submission: Submission) -> QueueId:
         """Keep the submission."""
         self.is_waiting = True
         await self.gate.wait()
@@ -79,6 +79,7 @@ class RecordingSpool:
         if self.fault is not None:
             raise self.fault
         self.submissions.append(submission)
+        return submission.queue_id
 
     @property
     def contents(self) -> list[bytes]:

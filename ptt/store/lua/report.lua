@@ -2,7 +2,8 @@
 -- Queue a signed report, and forget the outcomes that it tells of, and the message if nothing else is left of it.
 -- KEYS: delivery, reports, message of the report, its delivery, its queue, destinations
 -- ARGV: queue-id, token, number of the last record that is reported, queue-id of the report, its envelope, sha256, seal,
---   size, content, signature fields, destination, recipients, broker db, wake ttl ms, wake-up
+--   size, content, signature fields, destination, recipients, broker db, wake ttl ms, wake-up,
+--   lead of its priority ms
 -- Returns 2 when the message is done; 1 recorded; 0 another worker owns it; -1 nobody does: it was recorded before.
 local owner = redis.call('HGET', KEYS[1], 'report_owner')
 if owner ~= ARGV[2] then return owner and 0 or -1 end
@@ -27,7 +28,7 @@ if redis.call('HSETNX', KEYS[3], 'version', @DATA_VERSION@) == 1 then
     'signature', ARGV[10], 'accepted', now)
   keep_content(KEYS[3], ARGV[9])
   redis.call('HSET', KEYS[4], 'open', 1, 'r:' .. destination, ARGV[12])
-  redis.call('ZADD', KEYS[5], now, id)
+  redis.call('ZADD', KEYS[5], now - ARGV[16], id)
   if not look_at(KEYS[6], destination, now) then
     wakeups[1] = {'relay:' .. destination, 'relay', ARGV[15], destination}
   end

@@ -1,11 +1,12 @@
 #!lua
 -- Make an accepted message durable, due for signing, and wake the sign role: all or nothing, and the same again
 -- when the client of Redis repeats it because it never saw the answer.
--- KEYS: message, sign queue, content list, counts; the last of a user with limits only
--- ARGV: queue-id, envelope, sha256, seal, size, number of chunks, content, broker db, wake ttl ms, wake-up;
+-- KEYS: message, sign queue, content list, same, counts; the last two if repeats are known or the user has limits
+-- ARGV: queue-id, envelope, sha256, seal, size, number of chunks, content, broker db, wake ttl ms, wake-up,
+--   when to release it (ms; 0: at once), lead of its priority ms, how long repeats are known ms (0: not);
 --   of a user with limits: number of recipients, messages an hour, messages a day, recipients a day (0: no limit)
--- Returns 1, or 0 when it is or was there already, or for who is over a limit: {its number, ms to wait, what is left}.
--- Of what it writes it reads the counts only.
+-- Returns 1; 0 when it is or was there already; the queue-id of the first of equal submissions; for who is over a limit:
+-- {its number, ms to wait, what is left}.
 
 -- Count a message; a window begins with the first message in it. Of several limits the one with the longest wait counts.
 local function count(counts, recipients, limits)
@@ -28,14 +29,23 @@ local function count(counts, recipients, limits)
   redis.call('PEXPIRE', counts, math.max(hour_ends, day_ends) - now)
 end
 
+local same = KEYS[4]
+local knows_repeats = tonumber(ARGV[13] or 0) > 0
+local first = knows_repeats and redis.call('GET', same)
+if first and first ~= ARGV[1] then
+  redis.call('UNLINK', KEYS[3])
+  -- The first one's client may have heard 451, but hears 250 now: it must not be taken back any more.
+  if redis.call('HEXISTS', MESSAGE .. first, 'size') == 1 then redis.call('HSET', MESSAGE .. first, 'kept', 1) end
+  return first
+end
 if redis.call('EXISTS', DONE .. ARGV[1]) == 1 then return 0 end
 if redis.call('HSETNX', KEYS[1], 'version', @DATA_VERSION@) == 0 then return 0 end
 if tonumber(ARGV[6]) > 0 and redis.call('PERSIST', KEYS[3]) == 0 then
   redis.call('DEL', KEYS[1])
   return redis.error_reply('PTT the uploaded chunks are gone')
 end
-if KEYS[4] then
-  local over = count(KEYS[4], tonumber(ARGV[11]), {ARGV[12], ARGV[13], ARGV[14]})
+if ARGV[14] then
+  local over = count(KEYS[5], tonumber(ARGV[14]), {ARGV[15], ARGV[16], ARGV[17]})
   if over then
     redis.call('UNLINK', KEYS[1], KEYS[3])
     return over
@@ -44,6 +54,11 @@ end
 redis.call('HSET', KEYS[1], 'envelope', ARGV[2], 'sha256', ARGV[3], 'seal', ARGV[4], 'size', ARGV[5],
   'chunks', ARGV[6], 'accepted', now)
 keep_content(KEYS[1], ARGV[7])
-redis.call('ZADD', KEYS[2], now, ARGV[1])
+if knows_repeats then redis.call('SET', same, ARGV[1], 'PX', ARGV[13]) end
+if tonumber(ARGV[11] or 0) > now then
+  redis.call('ZADD', KEYS[2], ARGV[11], ARGV[1]) -- held; the sweep wakes the sign role when its time has come
+  return 1
+end
+redis.call('ZADD', KEYS[2], now - ARGV[12], ARGV[1])
 push_wakeups(ARGV[8], ARGV[9], {{'sign', 'sign', ARGV[10], ''}})
 return 1

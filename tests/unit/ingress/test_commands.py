@@ -17,7 +17,7 @@ from ptt.ingress.commands import split_command
         (b"MAIL FROM:<a@b.test>  SIZE=1 ", "MAIL", "FROM:<a@b.test>  SIZE=1"),
         ("RCPT TO:<ä@b.test>".encode(), "RCPT", "TO:<ä@b.test>"),
         (b"NOOP " + b"x" * 505, "NOOP", "x" * 505),
-        (b"MAIL " + b"x" * (512 + 669 - 7), "MAIL", "x" * (512 + 669 - 7)),
+        (b"MAIL " + b"x" * (512 + 746 - 7), "MAIL", "x" * (512 + 746 - 7)),
         (b"AUTH " + b"x" * (12_288 - 7), "AUTH", "x" * (12_288 - 7)),
     ],
 )
@@ -41,7 +41,7 @@ def test_line_is_split(line: bytes, verb: str, argument: str) -> None:
         (b'MAIL FROM:<"a\\\x01"@b.test>', "501 5.5.2"),
         (b"RCPT TO:<\xff@b.test>", "501 5.5.2"),
         (b"NOOP " + b"x" * 506, "500 5.5.2"),
-        (b"MAIL " + b"x" * (512 + 669 - 6), "500 5.5.2"),
+        (b"MAIL " + b"x" * (512 + 746 - 6), "500 5.5.2"),
         (b"AUTH " + b"x" * (12_288 - 6), "500 5.5.6"),
         (b"x" * 12_289, "500 5.5.2"),
     ],

@@ -1,14 +1,25 @@
 """Commands over a real connection: order, arguments, limits. RFC 5321 section 4.1, RFC 6409."""
 
+import time
+
 import pytest
 
 from ptt.core.notify import Notify, RecipientRequest
+from ptt.core.options import Options
 from ptt.ingress.dialogue import MAX_JUNK
 from tests.servers.submission import HOSTNAME, connected, logged_in, running_submission
 
 HEADER = b"From: alice@example.test\r\nSubject: s\r\n\r\n"
 ALICE = "MAIL FROM:<alice@example.test>"
 RITA = "RCPT TO:<rita@destination.test>"
+
+
+OFFERED = ["MT-PRIORITY", "FUTURERELEASE 604800"]
+
+
+def sort_extensions(lines: list[str]) -> list[str]:
+    """Give the lines of EHLO without code, and FUTURERELEASE without its instant, which moves."""
+    return [line[4:].rpartition(" ")[0] if "FUTURERELEASE" in line else line[4:] for line in lines]
 
 
 def heads(replies: list[str]) -> list[str]:
@@ -18,19 +29,15 @@ def heads(replies: list[str]) -> list[str]:
 
 async def test_ehlo_lists_what_is_implemented_and_nothing_else() -> None:
     """RFC 3207 section 4.2 and RFC 4954 section 4: STARTTLS in clear only, AUTH inside TLS only."""
-    common = ["PIPELINING", "SIZE 200000", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING"]
+    common = ["PIPELINING", "SIZE 200000", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "LIMITS RCPTMAX=100"]
     async with running_submission() as server:
         async with connected(server, implicit=False) as client:
             lines = (await client.ask("EHLO client.test")).split("\n")
-            assert [line[4:] for line in lines] == [HOSTNAME, *common, "STARTTLS", "ENHANCEDSTATUSCODES"]
+            assert sort_extensions(lines) == [HOSTNAME, *common, *OFFERED, "STARTTLS", "ENHANCEDSTATUSCODES"]
         async with connected(server) as client:
             lines = (await client.ask("EHLO client.test")).split("\n")
-            assert [line[4:] for line in lines] == [
-                HOSTNAME,
-                *common,
-                "AUTH SCRAM-SHA-256 PLAIN LOGIN",
-                "ENHANCEDSTATUSCODES",
-            ]
+            auth = "AUTH SCRAM-SHA-256 PLAIN LOGIN"
+            assert sort_extensions(lines) == [HOSTNAME, *common, *OFFERED, auth, "ENHANCEDSTATUSCODES"]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,19 @@ async def test_what_is_asked_of_reports_reaches_the_envelope() -> None:
     assert (envelope.ret, envelope.envid) == ("FULL", "x+20y")
     request = RecipientRequest(notify=frozenset({Notify.SUCCESS}), original_recipient="rfc822;R+2B@x.test")
     assert envelope.requests == {envelope.recipients[0]: request}
+
+
+async def test_what_is_asked_of_the_way_reaches_the_envelope_and_the_spool() -> None:
+    """RFC 4865 and RFC 6710: sealed for all who come after, and plain for the queue."""
+    async with running_submission() as server, logged_in(server) as client:
+        await client.ask_all([f"{ALICE} HOLDFOR=3600 MT-PRIORITY=-3", RITA, "DATA"])
+        began = time.time()
+        await client.send(HEADER + b".\r\n")
+        assert (await client.reply()).startswith("250 ")
+        (envelope,), (submission,) = server.spool.envelopes, server.spool.submissions
+    assert int(began) + 3600 <= envelope.options.release_at <= time.time() + 3600
+    assert envelope.options == Options(release_at=submission.release_at, priority=-3)
+    assert submission.priority == -3
 
 
 async def test_recipients_reach_the_envelope_once_and_as_they_were_written() -> None:

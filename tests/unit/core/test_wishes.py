@@ -1,0 +1,76 @@
+"""What MAIL may ask of the way, and what it comes to. RFC 4865, RFC 6710."""
+
+import pytest
+
+from ptt.core.errors import Refused
+from ptt.core.options import NO_OPTIONS, Options, TlsDemand
+from ptt.core.path import parse_mail
+from ptt.core.wishes import NO_WISHES, USUAL_LIMITS, Wishes, check_wishes, decide_options
+from ptt.ingress.names import to_ascii
+
+NOW = 1_795_000_000  # 2026-11-18T11:06:40Z
+
+
+def parse(parameters: str) -> Wishes:
+    """Parse the parameters of a MAIL."""
+    return parse_mail(f"FROM:<alice@example.test> {parameters}", to_ascii).wishes
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("", NO_OPTIONS),
+        ("SIZE=1 BODY=8BITMIME", NO_OPTIONS),
+        ("HOLDFOR=0", NO_OPTIONS),
+        ("HOLDFOR=60", Options(release_at=NOW + 60)),
+        ("holdfor=604800", Options(release_at=NOW + 604_800)),
+        ("HOLDUNTIL=2026-11-18T12:00:00Z", Options(release_at=1_795_003_200)),
+        ("HOLDUNTIL=2026-11-18t12:00:00.5z", Options(release_at=1_795_003_200)),
+        ("MT-PRIORITY=-9", Options(priority=-9)),
+        ("MT-PRIORITY=0", NO_OPTIONS),
+        ("mt-priority=9", Options(priority=9)),
+        ("HOLDFOR=5 MT-PRIORITY=3", Options(release_at=NOW + 5, priority=3)),
+    ],
+)
+def test_what_is_asked_becomes_instants(parameters: str, expected: Options) -> None:
+    """A hold counts from acceptance; what asks for nothing is nothing."""
+    wishes = parse(parameters)
+    check_wishes(wishes, USUAL_LIMITS, NOW)
+    assert decide_options(wishes, NOW, asks_no_tls=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ("HOLDFOR", "501 5.5.4"),
+        ("HOLDFOR=", "501 5.5.4"),
+        ("HOLDFOR=-1", "501 5.5.4"),
+        ("HOLDFOR=²", "501 5.5.4"),
+        ("HOLDFOR=1234567890", "501 5.5.4"),
+        ("HOLDFOR=604801", "501 5.5.4"),
+        ("HOLDFOR=1 HOLDFOR=1", "501 5.5.4"),
+        ("HOLDUNTIL=2026-11-18", "501 5.5.4"),
+        ("HOLDUNTIL=2026-11-18T12:00:00", "501 5.5.4"),
+        ("HOLDUNTIL=2026-11-18T12:00:00+01:00", "501 5.5.4"),
+        ("HOLDUNTIL=2026-13-18T12:00:00Z", "501 5.5.4"),
+        ("HOLDUNTIL=2026-11-18T07:00:00Z", "501 5.5.4"),
+        ("HOLDUNTIL=2026-12-18T07:00:00Z", "501 5.5.4"),
+        ("HOLDFOR=60 HOLDUNTIL=2026-11-18T12:00:00Z", "501 5.5.4"),
+        ("MT-PRIORITY", "501 5.5.4"),
+        ("MT-PRIORITY=10", "501 5.5.4"),
+        ("MT-PRIORITY=+1", "501 5.5.4"),
+        ("MT-PRIORITY=-0", "501 5.5.4"),
+        ("MT-PRIORITY=-10", "501 5.5.4"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(parameters: str, expected: str) -> None:
+    """RFC 4865 section 5 and RFC 6710 section 4.1: 501 for a value that is none, or beyond what EHLO offered."""
+    with pytest.raises(Refused) as caught:
+        check_wishes(parse(parameters), USUAL_LIMITS, NOW)
+    assert str(caught.value.reply).startswith(expected)
+
+
+def test_field_that_asks_for_no_tls_counts_unless_the_parameter_says_otherwise() -> None:
+    """RFC 8689 section 5."""
+    assert decide_options(NO_WISHES, NOW, asks_no_tls=True) == Options(tls=TlsDemand.OPTIONAL)
+    assert decide_options(Wishes(requires_tls=True), NOW, asks_no_tls=True) == Options(tls=TlsDemand.REQUIRED)
