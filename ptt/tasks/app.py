@@ -13,6 +13,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from ptt.core.wakeup import RELAY_QUEUE, SIGN_QUEUE
+from ptt.tasks import transport
 
 App = TypeVar("App", bound=Celery)
 QUEUES = (SIGN_QUEUE, RELAY_QUEUE)
@@ -61,16 +62,17 @@ def create_app(app_class: type[App], broker_url: str, tls: Mapping[str, object] 
     """
     app = app_class("ptt", broker=broker_url, set_as_current=True)
     app.conf.update(SETTINGS)
+    app.conf.broker_transport = transport.PATH
     if tls is not None:
         app.conf.broker_use_ssl = dict(tls)
     return app
 
 
 def format_broker_url(url: str, database: int) -> str:
-    """Write a redis-py URL as kombu wants it, with the database of the wake-ups."""
+    """Write a redis-py URL as our transport wants it, with the database of the wake-ups."""
     parts = urlsplit(url)
     if parts.scheme == "unix":
-        return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+        return f"{transport.NAME}+socket://{parts.netloc}{parts.path}?virtual_host={database}"
     return f"{parts.scheme}://{parts.netloc}/{database}"
 
 

@@ -1,5 +1,6 @@
 """What ptt relies on in celery and kombu 5.7, against a real server: an upgrade that changes it fails here."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import redis
 
 from ptt.core.wakeup import RELAY_WAKEUP, SIGN_WAKEUP
+from tests.hostile_wakeups import list_bodies
 from tests.servers.redis import RedisServer, debian_redis, running_server
 from tests.servers.wakeup_ledger import LEDGER
 from tests.waiting import wait_until
@@ -35,7 +37,7 @@ class CeleryWorker:
     def start(self, *arguments: str) -> None:
         """Start the worker and wait until it listens."""
         path = self.server.socket
-        broker = f"redis+socket://{self.user}{path}?virtual_host=0"
+        broker = f"ptt+socket://{self.user}{path}?virtual_host=0"
         environment = {
             **os.environ,
             "TEST_BROKER_URL": broker,
@@ -44,8 +46,18 @@ class CeleryWorker:
             **self.environment,
         }
         command = [sys.executable, "-m", "celery", "-A", "tests.servers.wakeup_app", "worker", "-Q", self.queue]
-        self.process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stderr=log)
         wait_until(self.listens, f"worker of {self.queue} listens", 40)
+
+    @property
+    def log(self) -> Path:
+        """Give the file that it logs to."""
+        return self.server.folder / "celery.log"
+
+    def read_log(self) -> list[bytes]:
+        """Give the lines of the log."""
+        return self.log.read_bytes().splitlines()
 
     def listens(self) -> bool:
         """Tell whether a client waits in BRPOP."""
@@ -179,7 +191,7 @@ def test_worker_without_exactly_one_role_is_refused(server: RedisServer, argumen
     """One process is never both the holder of the keys and the one that talks to the Internet."""
     environment = {
         **os.environ,
-        "TEST_BROKER_URL": f"redis+socket://{server.socket}?virtual_host=0",
+        "TEST_BROKER_URL": f"ptt+socket://{server.socket}?virtual_host=0",
         "TEST_SPOOL_URL": server.url,
         "TEST_LEDGER_URL": f"unix://{server.socket}?db=5",
     }
@@ -188,3 +200,29 @@ def test_worker_without_exactly_one_role_is_refused(server: RedisServer, argumen
     assert ended.returncode == 2
     assert reason in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("queue", ["sign", "relay"])
+def test_worker_refuses_and_counts_every_hostile_message_and_lives(server: RedisServer, queue: str) -> None:
+    """Pickles, yaml, other tasks, broken JSON, 100 MB and a broadcast of `shutdown`: no code runs, and work goes on.
+
+    Stock workers decode what the message asks for, or end.
+    """
+    mark = server.folder / "mark"
+    bodies = list(list_bodies(queue, mark))
+    assert len(bodies) > 90
+    shutdown = json.dumps({"method": "shutdown", "arguments": {}, "destination": None})
+    with worker(queue, server) as running, server.client(0) as broker:
+        for body in bodies:
+            broker.lpush(queue, body)
+        broker.publish("/0.celery.pidbox", shutdown)
+        broker.lpush(f"{queue}@{os.uname().nodename}.celery.pidbox", shutdown)
+        broker.lpush(queue, wakeup(queue, 1))
+        wait_until(lambda: count(server, queue) == 1, "the one good wake-up is served", 30)
+        assert running.stop() == 0
+    assert not mark.exists()
+    assert [line for line in ran(server) if line not in {"begin", "start", "close", "stop"}] == [
+        "sign" if queue == "sign" else "relay d1.test"
+    ]
+    counts = [json.loads(line)["count"] for line in running.read_log() if b'"wakeup.refused"' in line]
+    assert counts == list(range(1, 11))

@@ -52,7 +52,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
 def make_app() -> Celery:
     """Make the app; a stock one if the test wants to see that a stock worker understands our wake-ups."""
     if os.environ.get("TEST_STOCK"):
-        made = create_app(Celery, BROKER)
+        made = create_app(Celery, BROKER.replace("ptt+", "redis+"))
         register(made)
         return made
     app = create_app(PttCelery, BROKER)
