@@ -73,6 +73,21 @@ class Attempt(Protocol):
         """Say that the guess was right, or that nobody has checked it after all."""
 
 
+class Tokens(Protocol):
+    """Access tokens of an OAuth server."""
+
+    @property
+    def scope(self) -> str:
+        """Give the scope that a token needs, or nothing."""
+
+    def check(self, token: str) -> str:
+        """Give the login that a good token is for.
+
+        Raises:
+            MalformedInput: the token is no good; the text is for the log.
+        """
+
+
 class Users(Protocol):
     """Who may log in."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ptt.core.errors import MalformedInput, Refused
-from ptt.core.ports import Attempt, Users
+from ptt.core.ports import Attempt, Tokens, Users
 from ptt.core.reply import Reply
 from ptt.core.scram import Challenge, ClientFirst, ScramVerifier, check_proof
 from ptt.core.user import MAX_LOGIN
@@ -25,6 +25,7 @@ class Gate:
     users: Users
     guard: Guard
     client_address: str
+    tokens: Tokens | None = None
     channel: Channel = field(default_factory=Channel)
     offers_binding: bool = False
     """Whether the client was told that SCRAM can be bound to the channel."""
@@ -114,6 +115,25 @@ class Gate:
         if authzid not in {"", user.login}:
             self.refuse("the certificate belongs to another user")
         return user.login
+
+    def check_token(self, token: str, authzid: str) -> str:
+        """Check that an access token is a user's, and of whom it says if it says so.
+
+        Raises:
+            Refused: it is not.
+        """
+        self.login = authzid
+        if self.tokens is None:
+            self.refuse("no tokens are taken here")
+        try:
+            login = self.tokens.check(token)
+        except MalformedInput as error:
+            self.refuse(str(error))
+        if authzid not in {"", login}:
+            self.refuse("the token belongs to another user")
+        if self.users.get_user(self.name(login)) is None:
+            self.refuse("no such user, or disabled")
+        return login
 
     def _begin(self, login: str) -> Attempt:
         return self.guard.begin(login, self.client_address)

@@ -1,8 +1,8 @@
 """The SASL mechanisms, each as what is said in turn: challenge out, response in, and in the end who it is.
 
 PLAIN (RFC 4616), LOGIN (draft-murchison-sasl-login), SCRAM-SHA-256 and its -PLUS (RFC 5802, RFC 7677), EXTERNAL
-(RFC 4422 appendix A). Login and password of PLAIN and LOGIN are taken as they are, without SASLprep: what differs in
-one octet differs.
+(RFC 4422 appendix A), OAUTHBEARER (RFC 7628). Login and password of PLAIN and LOGIN are taken as they are, without
+SASLprep: what differs in one octet differs.
 """
 
 import base64
@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from ptt.core.errors import MalformedInput, Refused
 from ptt.core.reply import Reply
 from ptt.core.scram import NONCE_BYTES, Challenge, ClientFirst, parse_client_first
+from ptt.ingress.bearer import format_problem, parse_bearer
 from ptt.ingress.channel import Channel
-from ptt.ingress.gate import Gate
+from ptt.ingress.gate import INVALID_CREDENTIALS, Gate
 
 EMPTY_RESPONSE = "="  # RFC 4954 section 4: an initial response of no octets
 
@@ -82,22 +83,41 @@ async def run_external(exchange: Exchange) -> str:
     return exchange.gate.check_certificate(exchange.gate.name(authzid) if authzid else "")
 
 
+async def run_oauthbearer(exchange: Exchange) -> str:
+    """Run OAUTHBEARER: an access token that somebody else has given the client."""
+    message = await exchange.start()
+    try:
+        bearer = parse_bearer(message)
+        return exchange.gate.check_token(bearer.token, bearer.authzid)
+    except MalformedInput as error:
+        exchange.gate.reason = str(error)
+        problem = "invalid_request"
+    except Refused:
+        problem = "invalid_token"
+    # RFC 7628 section 3.2.3: what is wrong comes as a challenge, and the client's answer to it says nothing.
+    scope = exchange.gate.tokens.scope if exchange.gate.tokens else ""
+    await exchange.ask(format_problem(problem, scope))
+    raise Refused(INVALID_CREDENTIALS)
+
+
 MECHANISMS: Mapping[str, Callable[[Exchange], Awaitable[str]]] = {
     PLUS: run_scram_plus,
     "SCRAM-SHA-256": run_scram,
     "PLAIN": run_plain,
     "LOGIN": run_login,
     "EXTERNAL": run_external,
+    "OAUTHBEARER": run_oauthbearer,
 }
 """All mechanisms, the best first."""
 
 
-def list_mechanisms(allowed: tuple[str, ...], channel: Channel) -> tuple[str, ...]:
+def list_mechanisms(allowed: tuple[str, ...], channel: Channel, *, has_tokens: bool) -> tuple[str, ...]:
     """List what can be offered on a TLS connection."""
     possible = {
         **dict.fromkeys(MECHANISMS, True),
         PLUS: bool(channel.bindings),
         "EXTERNAL": bool(channel.certificate_names),
+        "OAUTHBEARER": has_tokens,
     }
     return tuple(name for name in MECHANISMS if name in allowed and possible[name])
 

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from ptt import maillog
 from ptt.core.errors import Refused
-from ptt.core.ports import Users
+from ptt.core.ports import Tokens, Users
 from ptt.core.reply import Reply
 from ptt.ingress import replies
 from ptt.ingress.acceptance import Acceptor, Client
@@ -49,6 +49,8 @@ class House:
     guard: Guard
     mechanisms: tuple[str, ...]
     """Of SASL, that may be offered."""
+    tokens: Tokens | None = None
+    """Who checks access tokens; without it OAUTHBEARER is not offered."""
     acceptor: Acceptor
     budget: Budget
     tls_context: ssl.SSLContext
@@ -83,8 +85,12 @@ class Session:
     def _begin_dialogue(self) -> Dialogue:
         house, connection = self._house, self._connection
         self._channel = read_channel(connection.ssl_object)
-        self._mechanisms = list_mechanisms(house.mechanisms, self._channel) if connection.tls else ()
+        self._mechanisms = self._list_mechanisms() if connection.tls else ()
         return Dialogue(house.policy, house.users, connection.tls, self._mechanisms)
+
+    def _list_mechanisms(self) -> tuple[str, ...]:
+        house = self._house
+        return list_mechanisms(house.mechanisms, self._channel, has_tokens=house.tokens is not None)
 
     def _say(self, reply: Reply) -> None:
         self._connection.say(replies.format_reply(reply))
@@ -147,6 +153,7 @@ class Session:
         gate = Gate(
             users=self._house.users,
             guard=self._house.guard,
+            tokens=self._house.tokens,
             client_address=self._connection.peer_address,
             channel=self._channel,
             offers_binding=PLUS in self._mechanisms,

@@ -35,15 +35,20 @@ class ServerTls:
     Each handshake takes the certificate whose names hold what the client asks for (SNI), else the first one.
     """
 
-    def __init__(self, certificates: Sequence[CertificateFiles]) -> None:
-        """Load the certificates, the first of which serves who asks for none of the names.
+    def __init__(self, certificates: Sequence[CertificateFiles], client_ca_file: Path | None = None) -> None:
+        """Load the certificates.
+
+        Args:
+            certificates: the first of them serves who asks for none of the names.
+            client_ca_file: authorities that may sign clients' certificates; clients are asked for one if it is there.
 
         Raises:
             ConfigError: the files cannot be read or do not belong together.
         """
         self._certificates = tuple(certificates)
+        self._client_ca_file = client_ca_file
         self._sites = self._load()
-        self.context = _make_context(self._certificates[0])
+        self.context = self._make_context(self._certificates[0])
         self.context.sni_callback = self._choose
 
     def reload(self) -> None:
@@ -56,7 +61,19 @@ class ServerTls:
         self._sites = self._load()
 
     def _load(self) -> tuple[_Site, ...]:
-        return tuple(_Site(_make_context(files), _read_names(files)) for files in self._certificates)
+        return tuple(_Site(self._make_context(files), _read_names(files)) for files in self._certificates)
+
+    def _make_context(self, files: CertificateFiles) -> ssl.SSLContext:
+        context = _make_context(files)
+        if self._client_ca_file is not None:
+            try:
+                context.load_verify_locations(self._client_ca_file)
+            except OSError as error:
+                reason = getattr(error, "reason", "") or error.strerror or "not a PEM file with certificates"
+                raise ConfigError(f"{self._client_ca_file}: ingress.client_ca_file: {reason}") from error
+            # Who has no certificate logs in with a password.
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context
 
     def _choose(self, handshake: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
         handshake.context = _find_site(self._sites, (name or "").lower().rstrip(".")).context

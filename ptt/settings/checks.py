@@ -42,6 +42,8 @@ READS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "ingress.key_file",
             "ingress.certificates",
             "ingress.seal_key_file",
+            "ingress.client_ca_file",
+            "oauth.keys_file",
             "users.ssh_key_file",
             "users.password_file",
         ),

@@ -94,7 +94,7 @@ class Certificate(Section):
     """PEM file: the key of that certificate."""
 
 
-Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "EXTERNAL"]
+Mechanism = Literal["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "PLAIN", "LOGIN", "EXTERNAL", "OAUTHBEARER"]
 
 
 class Ingress(Section):
@@ -135,6 +135,8 @@ class Ingress(Section):
     """The same within a day."""
     recipients_per_day: int = Field(default=0, ge=0)
     """Most recipients of one user's messages within a day; 0 means no limit."""
+    client_ca_file: Path | None = None
+    """PEM file of the authorities that may sign clients' certificates; clients are asked for one if it is set."""
     mechanisms: tuple[Mechanism, ...] = get_args(Mechanism)
     """SASL mechanisms that may be offered; some need more, as EXTERNAL a client's certificate."""
     seal_key_file: Path | None = None
@@ -155,6 +157,33 @@ class Ingress(Section):
         if self.certificate_file is None or self.key_file is None:
             return self.certificates
         return (Certificate(certificate_file=self.certificate_file, key_file=self.key_file), *self.certificates)
+
+
+class OAuth(Section):
+    """Access tokens that let a user in by OAUTHBEARER; without keys_file it is not offered."""
+
+    keys_file: Path | None = None
+    """The OAuth server's public keys, a JWK set (RFC 7517); read again when it changes."""
+    issuer: str = ""
+    """What a token must say in "iss"."""
+    audience: str = ""
+    """What a token must say in "aud"."""
+    algorithms: tuple[Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"], ...] = (
+        "RS256",
+        "ES256",
+    )
+    """Algorithms that a token may be signed with."""
+    login_claim: str = Field(default="sub", min_length=1)
+    """The claim that holds the login."""
+    scope: str = ""
+    """A scope that a token must have; not asked when empty."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        # The threat: a token that the same server has issued for somebody else's service lets in here.
+        if self.keys_file is not None and not (self.issuer and self.audience and self.algorithms):
+            raise ValueError("keys_file needs issuer, audience and algorithms")
+        return self
 
 
 class Users(Section):
@@ -271,6 +300,7 @@ class Settings(Section):
 
     redis: Redis = Redis()
     ingress: Ingress = Ingress()
+    oauth: OAuth = OAuth()
     users: Users = Users()
     signing: Signing = Signing()
     dns_update: DnsUpdate = DnsUpdate()

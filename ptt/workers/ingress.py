@@ -29,6 +29,7 @@ from ptt.ingress.tls import CertificateFiles, ServerTls
 from ptt.settings import Listen, Settings, load_settings
 from ptt.store.guesses import RedisGuesses
 from ptt.store.spool import connect_spool
+from ptt.store.tokens import JwtTokens, TokenRules
 from ptt.store.users import GitUsers
 from ptt.workers.sockets import allow_open_files, take_sockets
 from ptt.workers.wiring import read_seal_key, redis_address
@@ -49,6 +50,7 @@ class Entrance:
         self._settings = settings
         self._seal_key = read_seal_key(settings)
         self._tls = _load_tls(settings)
+        self._tokens = _open_tokens(settings)
         self._users = _open_users(settings)
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
@@ -102,6 +104,7 @@ class Entrance:
             users=self._users,
             guard=Guard(guesses, self._seal_key),
             mechanisms=ingress.mechanisms,
+            tokens=self._tokens,
             acceptor=Acceptor(
                 hostname=hostname,
                 seal_key=self._seal_key,
@@ -176,7 +179,24 @@ def _load_tls(settings: Settings) -> ServerTls:
     # One without the other: the certificate that was meant would silently not be served.
     if not certificates or (ingress.certificate_file is None) is not (ingress.key_file is None):
         raise ConfigError("ingress: certificate_file, key_file: missing")
-    return ServerTls([CertificateFiles(one.certificate_file, one.key_file) for one in certificates])
+    files = [CertificateFiles(one.certificate_file, one.key_file) for one in certificates]
+    return ServerTls(files, ingress.client_ca_file)
+
+
+def _open_tokens(settings: Settings) -> JwtTokens | None:
+    oauth = settings.oauth
+    if oauth.keys_file is None:
+        return None
+    return JwtTokens(
+        TokenRules(
+            keys_file=oauth.keys_file,
+            issuer=oauth.issuer,
+            audience=oauth.audience,
+            algorithms=oauth.algorithms,
+            login_claim=oauth.login_claim,
+            scope=oauth.scope,
+        )
+    )
 
 
 def _open_users(settings: Settings) -> GitUsers:

@@ -15,7 +15,7 @@ import trustme
 from ptt.core.address import Address, Domain
 from ptt.core.envelope import Envelope, QueueId, Submission, parse_envelope
 from ptt.core.guessing import Permit, Trust
-from ptt.core.ports import Attempt
+from ptt.core.ports import Attempt, Tokens
 from ptt.core.rates import Quota
 from ptt.core.reply import Reply
 from ptt.core.scram import ScramVerifier, make_verifier
@@ -211,16 +211,19 @@ async def running_submission(  # noqa: PLR0913 - limits by name, each with a def
     proxies: tuple[Network, ...] = (),
     held_bytes: int = 10_000_000,
     certificate: Certificate | None = None,
+    client_ca_file: Path | None = None,
+    tokens: Tokens | None = None,
 ) -> AsyncIterator[SubmissionServer]:
     """Run a server; at the end no connection may be left."""
     certificate = certificate or shared_certificate()
     spool, users, guesses, budget = RecordingSpool(), FixedUsers(), CountedGuesses(), Budget(held_bytes)
-    tls = ServerTls([CertificateFiles(certificate.certificate_file, certificate.key_file)])
+    tls = ServerTls([CertificateFiles(certificate.certificate_file, certificate.key_file)], client_ca_file)
     house = House(
         policy=Policy(hostname=Domain(HOSTNAME), max_message_bytes=max_message_bytes, max_recipients=max_recipients),
         users=users,
         guard=Guard(guesses, SEAL_KEY),
         mechanisms=tuple(MECHANISMS),
+        tokens=tokens,
         acceptor=Acceptor(hostname=Domain(HOSTNAME), seal_key=SEAL_KEY, spool=spool),
         budget=budget,
         tls_context=tls.context,

@@ -180,11 +180,11 @@ async def test_scram_unknown_user_looks_like_a_known_one() -> None:
 
 
 def test_list_mechanisms_offers_what_can_work() -> None:
-    """-PLUS with a binding, EXTERNAL with a certificate, the others always; what is not allowed never."""
-    every = tuple(MECHANISMS)
-    assert list_mechanisms(every, Channel()) == ("SCRAM-SHA-256", "PLAIN", "LOGIN")
-    assert list_mechanisms(every, Channel(dict([BINDING]), frozenset({"dns:a.test"}))) == every
-    assert list_mechanisms(("LOGIN", "PLAIN"), Channel(dict([BINDING]))) == ("PLAIN", "LOGIN")
+    """-PLUS with a binding, EXTERNAL with a certificate, OAUTHBEARER with keys; what is not allowed never."""
+    every, full = tuple(MECHANISMS), Channel(dict([BINDING]), frozenset({"dns:a.test"}))
+    assert list_mechanisms(every, Channel(), has_tokens=False) == ("SCRAM-SHA-256", "PLAIN", "LOGIN")
+    assert list_mechanisms(every, full, has_tokens=True) == every
+    assert list_mechanisms(("LOGIN", "PLAIN"), full, has_tokens=True) == ("PLAIN", "LOGIN")
 
 
 @pytest.mark.parametrize(
