@@ -17,10 +17,11 @@ from ptt.core.errors import PttError
 COMMANDS = {
     "config": ("ptt.cli.config:config", "The settings: check, show."),
     "demo": ("ptt.cli.demo:demo", "Show the whole path of mail on this machine, and check every step."),
+    "doctor": ("ptt.cli.doctor:doctor", "Look for all that would keep mail from being taken, signed or delivered."),
     "init": ("ptt.cli.init:init", "Make a folder with all that `ptt up` needs."),
-    "key": ("ptt.cli.key:key", "DKIM keys: create, publish, rotate, retire, list."),
-    "redis": ("ptt.cli.redis:redis", "Redis: users with the least rights, and the functions of ptt."),
+    "key": ("ptt.cli.key:key", "DKIM keys: create, publish, rotate, retire, check, list."),
     "queue": ("ptt.cli.queue:queue", "Mail that waits: list, show, retry, hold, release, fail."),
+    "redis": ("ptt.cli.redis:redis", "Redis: users with the least rights, and the functions of ptt."),
     "send": ("ptt.cli.send:send", "Send a test message through the ingress."),
     "trace": ("ptt.cli.trace:trace", "Tell what happened to a message, or to mail for or from an address."),
     "up": ("ptt.cli.up:up", "Run ingress, sign and relay on this host."),

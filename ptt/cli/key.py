@@ -30,7 +30,7 @@ WAITING = frozenset({KeyState.CREATED, KeyState.PUBLISHED})
 
 @click.group()
 def key() -> None:
-    """DKIM keys: create, publish, rotate, retire, list."""
+    """DKIM keys: create, publish, rotate, retire, check, list."""
 
 
 @key.command()

@@ -1,8 +1,10 @@
-"""``ptt key rotate``, ``activate`` and ``retire``: the later life of a DKIM key."""
+"""``ptt key rotate``, ``activate``, ``retire`` and ``check``: the later life of a DKIM key."""
 
 import click
 
+from ptt.cli.doctor import make_key_checks
 from ptt.cli.exits import NOT_FOUND, PROBLEMS_FOUND, TEMPORARY, Exit
+from ptt.cli.findings import output_option, report
 from ptt.cli.key_record import format_zone_line, load, now, parse_domain_argument
 from ptt.core.address import Domain
 from ptt.signing.key_files import KeyState
@@ -96,7 +98,25 @@ def retire(ctx: click.Context, domain: Domain, selector: str, *, force: bool, at
         )
 
 
-COMMANDS: tuple[click.Command, ...] = (rotate, activate, retire)
+@click.command()
+@click.argument("domain", required=False, callback=lambda *given: given[2] and parse_domain_argument(*given))
+@output_option
+@click.pass_context
+def check(ctx: click.Context, domain: Domain | None, output: str) -> None:
+    """Check the keys of DOMAIN, or of all: files, states, what every name server answers, TTL, SPF and DMARC.
+
+    Changes nothing. Exits with 4 when there is a problem, else with 75 when something is unknown.
+
+    Example: ptt key check example.org -o json
+    """
+    checks = make_key_checks(load(ctx))
+    domains = [domain] if domain else checks.life.ring.list_domains()
+    if not any(checks.life.ring.list_keys(name) for name in domains):
+        raise Exit("there is no key: `ptt key create DOMAIN` makes one", NOT_FOUND)
+    report(ctx, (finding for name in domains for finding in checks.check_domain(name)), output)
+
+
+COMMANDS: tuple[click.Command, ...] = (rotate, activate, retire, check)
 
 
 def _make_life(ctx: click.Context, wait_s: float) -> KeyLife:

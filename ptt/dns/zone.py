@@ -3,8 +3,10 @@
 A key may sign only once every authoritative server answers it: a receiver may ask any of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import dns.exception
 import dns.flags
@@ -77,13 +79,21 @@ class StubResolver:
         Raises:
             Unavailable: the resolvers do not answer.
         """
+        return tuple(rdata.to_text() for rdata in self.resolve_records(name, rdtype))
+
+    def resolve_records(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Sequence[Any]:
+        """Give the records of one type, maybe none; what attributes they have follows from the type.
+
+        Raises:
+            Unavailable: the resolvers do not answer.
+        """
         try:
             answer = self._make().resolve(name, rdtype, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN:
             return ()
         except dns.exception.DNSException as error:
             raise Unavailable(f"{name} {rdtype.name} cannot be resolved: {error}") from error
-        return tuple(rdata.to_text() for rdata in answer.rrset or ())
+        return tuple(answer.rrset or ())
 
     def _make(self) -> dns.resolver.Resolver:
         resolver = dns.resolver.Resolver(configure=not self.addresses)

@@ -175,7 +175,7 @@ receiver-threads=1
 distributor-threads=1
 """
     (place.folder / "pdns.conf").write_text(own + sample)
-    schema = Path("/usr/share/doc/pdns-backend-sqlite3/schema.sqlite3.sql")
+    schema = Path("/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql")
     with sqlite3.connect(database) as connection:
         connection.executescript(schema.read_text())
     connection.close()
