@@ -54,6 +54,21 @@ def check_server(address: RedisAddress, *, allow_unsafe: bool, stopped: Event | 
         client.close()
 
 
+def list_unsafe(address: RedisAddress) -> list[str]:
+    """Give one line for each setting of the server that may lose or delete mail; changes nothing.
+
+    Raises:
+        Unavailable: no answer within START_TIMEOUT_S, or one that waiting does not change.
+    """
+    client = connect(address)
+    try:
+        return _ask_problems(client, Event())
+    except RedisError as error:
+        raise Unavailable(f"redis: {error}") from error
+    finally:
+        client.close()
+
+
 def load_functions(address: RedisAddress, *, prunes: bool) -> tuple[str, list[str]]:
     """Load our functions, for roles that may not do so.
 

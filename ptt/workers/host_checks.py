@@ -14,13 +14,13 @@ from functools import partial
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from ptt.core.errors import ConfigError, MalformedInput, PttError, Unavailable
+from ptt.core.errors import MalformedInput, PttError, Unavailable
 from ptt.core.finding import Finding, Health
 from ptt.dns.served import resolve_addresses, resolve_names
 from ptt.dns.zone import StubResolver
 from ptt.settings import Certificate, Settings
 from ptt.signing.key_files import list_exposed
-from ptt.store.connection import check_server
+from ptt.store.server import list_unsafe
 from ptt.store.users_commit import read_users
 from ptt.store.users_transfer import Access
 from ptt.workers.wiring import find_spool, read_seal_key
@@ -67,11 +67,11 @@ class HostChecks:
         except Unavailable as error:
             return Health.UNKNOWN, str(error), "start `ptt up`, or set redis.url"
         try:
-            check_server(address, allow_unsafe=False)
-        except ConfigError as error:
-            return Health.PROBLEM, "; ".join(error.problems), "see ops/redis/ptt.conf"
+            problems = list_unsafe(address)
         except Unavailable as error:
             return Health.PROBLEM, f"does not answer: {error}", ""
+        if problems:
+            return Health.PROBLEM, "; ".join(problems), "see ops/redis/ptt.conf"
         return Health.OK, "keeps what it acknowledges", ""
 
     def _check_seal_key(self) -> Judgement:
