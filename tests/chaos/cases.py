@@ -1,6 +1,6 @@
 """The table of experiments."""
 
-from tests.chaos import fault_points, faults
+from tests.chaos import fault_points, fault_storage, faults
 from tests.chaos.rig import Case, Load
 
 _SMALL = Load(messages=300, rate=60, faults=3)
@@ -52,6 +52,37 @@ CASES = (
         sink_options=_SLOW_SINK,
     ),
     Case(
+        name="B6-backlog",
+        title="kill -9 of everything with a long queue",
+        inject=fault_storage.start_with_backlog,
+        small=Load(messages=300, rate=100, faults=1),
+        full=Load(messages=50_000, rate=300, faults=1, connections=50),
+        max_wait_s=900,
+        drain_s=900,
+        max_recovery_s=600,
+    ),
+    Case(
+        name="B11",
+        title="the disk of Redis is full",
+        inject=fault_storage.fill_disk,
+        prepare=fault_storage.put_on_small_disk,
+        small=Load(messages=200, rate=40, faults=1, outage_s=6),
+        full=Load(messages=5_000, rate=50, faults=3, outage_s=60),
+        may_double=True,
+        sink_options=_SLOW_SINK,
+    ),
+    Case(
+        name="B17",
+        title="SIGSTOP of Redis",
+        inject=fault_storage.stall_redis,
+        small=Load(messages=200, rate=40, faults=1, outage_s=7),
+        full=Load(messages=10_000, rate=50, faults=5, outage_s=20, connections=50),
+        may_double=True,
+        may_refuse_late=True,
+        layout="apart",
+        sink_options=_SLOW_SINK,
+    ),
+    Case(
         name="B38",
         title="FLUSHDB of the wake-ups",
         inject=faults.flush_broker,
@@ -72,7 +103,7 @@ CASES = (
     Case(
         name="B39-freeze",
         title="SIGSTOP of one of two relays, longer than the lease",
-        inject=faults.freeze_relay,
+        inject=faults.freeze_of(faults.RELAY),
         small=Load(messages=300, rate=40, faults=2),
         full=Load(messages=10_000, rate=100, faults=20, connections=50),
         may_double=True,
@@ -83,11 +114,19 @@ CASES = (
     Case(
         name="B39-alone",
         title="SIGSTOP of the only relay, longer than the lease",
-        inject=faults.freeze_relay,
+        inject=faults.freeze_of(faults.RELAY),
         small=Load(messages=300, rate=40, faults=2),
         full=Load(messages=10_000, rate=100, faults=20, connections=50),
         may_double=True,
         sink_options=("--dot-delay", "1"),  # so that there is much in flight to freeze
+        settings={"PTT_QUEUE__LEASE_S": "2"},
+    ),
+    Case(
+        name="B39-sign",
+        title="SIGSTOP of a process of sign, longer than the lease",
+        inject=faults.freeze_of(faults.SIGN),
+        small=Load(messages=200, rate=40, faults=1),
+        full=Load(messages=10_000, rate=100, faults=20, connections=50),
         settings={"PTT_QUEUE__LEASE_S": "2"},
     ),
     Case(

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -78,6 +78,11 @@ async def kill_redis(run: Run) -> None:
         outages.append((began, time.monotonic()))
         await asyncio.to_thread(server.start)
         await asyncio.sleep(1)
+    note_outages(run, outages)
+
+
+def note_outages(run: Run, outages: Sequence[tuple[float, float]]) -> None:
+    """Check that no client heard 250 in an outage of Redis, and none waited for longer than 5 s for its 451."""
     answers = run.sender.answers
     wrong = [
         answer.text
@@ -98,11 +103,11 @@ async def flush_broker(run: Run) -> None:
             client.flushdb()
 
 
-async def freeze_relay(run: Run) -> None:
-    """Stop a relay for longer than its lease, and let it go on."""
+async def freeze(run: Run, role: str) -> None:
+    """Stop a process of a role for longer than its lease, and let it go on."""
     lease_s = float(run.case.settings["PTT_QUEUE__LEASE_S"])
     async for _ in run.moments():
-        pid = run.random.choice(await wait_pids(run.site, RELAY))
+        pid = run.random.choice(await wait_pids(run.site, role))
         os.kill(pid, signal.SIGSTOP)
         await asyncio.sleep(lease_s + run.random.uniform(0.5, 2.5))
         os.kill(pid, signal.SIGCONT)
@@ -205,6 +210,11 @@ async def stop_gracefully(run: Run) -> None:
 def partition_of(*links: str) -> Callable[[Run], Awaitable[None]]:
     """Give the fault that cuts these links."""
     return partial(partition, links=links)
+
+
+def freeze_of(role: str) -> Callable[[Run], Awaitable[None]]:
+    """Give the fault that freezes a process of this role."""
+    return partial(freeze, role=role)
 
 
 def cuts_of(link: str) -> Callable[[Run], Awaitable[None]]:

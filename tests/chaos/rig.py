@@ -17,7 +17,7 @@ from tests.chaos.ledger import Ledger, read_lines
 from tests.chaos.proxy import Proxy
 from tests.chaos.sender import Mail, Sender
 from tests.chaos.site import ChaosSite, Workshop, make_redis
-from tests.chaos.verdict import Arrival, Check, Evidence, Figures, check, count
+from tests.chaos.verdict import MAX_RECOVERY_S, Arrival, Check, Evidence, Figures, check, count
 from tests.e2e.site import DESTINATIONS, MX_ADDRESS
 from tests.servers.ports import free_port
 from tests.servers.verifiers import MailDkim, verify_by_dkimpy
@@ -65,6 +65,10 @@ class Case:
     """Whether a message may be delivered whose 451 our log lists as unsure: the answer of Redis was cut off."""
     max_wait_s: float = 120.0
     """Longest time from a 250 to the arrival."""
+    drain_s: float = DRAIN_S
+    """Longest wait for what was accepted."""
+    max_recovery_s: float = MAX_RECOVERY_S
+    """I8: how long the backlog may last; only a case that makes a long one on purpose gives it more."""
     layout: str = "up"
     """``up``, or ``apart`` with proxies to Redis and to the sink."""
     relays: int = 1
@@ -143,7 +147,7 @@ async def run_case(case: Case, workshop: Workshop, seed: int, *, is_full: bool) 
     except BaseException as error:
         error.add_note(f"chaos {case.name}, seed {seed}: see {folder}")
         raise
-    checks = [*check(evidence), *_check_case(case, evidence), *run.notes]
+    checks = [*check(evidence, case.max_recovery_s), *_check_case(case, evidence), *run.notes]
     if case.may_refuse_late:
         checks = [_excuse_listed(one, count(evidence)) for one in checks]
     holds = all(one.holds for one in checks)
@@ -237,7 +241,7 @@ async def _perform(run: Run) -> Evidence:
     try:
         await run.case.inject(run)
         is_over.set()
-        async with asyncio.timeout(DRAIN_S):
+        async with asyncio.timeout(run.case.drain_s):
             await sending
     finally:
         sending.cancel()
@@ -254,7 +258,7 @@ async def _drain(run: Run) -> float | None:
         arrived = {line["id"] for line in read_lines(path)}
         return run.sender.accepted.keys() <= arrived and not run.site.list_left()[0]
 
-    deadline = time.monotonic() + DRAIN_S
+    deadline = time.monotonic() + run.case.drain_s
     while not await asyncio.to_thread(is_drained):
         if time.monotonic() > deadline:
             return None

@@ -64,6 +64,8 @@ class ChaosSite(Site):
     """By role, how it reaches Redis; when empty, `ptt up` runs everything with its embedded server."""
     redis_server: RedisServer | None = None
     relays: int = 1
+    prefix: Sequence[str] = ()
+    """What `ptt up` is started by, if not by the rig itself."""
     apart: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     starts: int = 0
     _read_bytes: int = 0
@@ -99,7 +101,7 @@ class ChaosSite(Site):
             return
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ptt", "--config", str(self.folder / "ptt.toml"), "up"],
+                [*self.prefix, sys.executable, "-m", "ptt", "--config", str(self.folder / "ptt.toml"), "up"],
                 stdout=log,
                 stderr=log,
                 env=self.environment,
@@ -180,7 +182,13 @@ class ChaosSite(Site):
         """Give a client that goes round all proxies."""
         if self.redis_server is not None:
             return self.redis_server.client(db)
-        return redis.Redis(unix_socket_path=str(self.folder / "valkey/valkey.sock"), db=db)
+        return redis.Redis(unix_socket_path=str(self.valkey_folder / "valkey.sock"), db=db)
+
+    @property
+    def valkey_folder(self) -> Path:
+        """Give the folder of the embedded server, as its own processes see it."""
+        folder = self.folder / "valkey"
+        return Path(f"/proc/{self.process.pid}/root{folder}") if self.prefix and self.process else folder
 
     def list_left(self) -> tuple[set[str], int]:
         """Give the queue-ids that are in the spool, and how many are parked."""
