@@ -1,6 +1,6 @@
 """The table of experiments."""
 
-from tests.chaos import fault_points, fault_storage, faults
+from tests.chaos import fault_mail, fault_points, fault_storage, faults
 from tests.chaos.rig import Case, Load
 
 _SMALL = Load(messages=300, rate=60, faults=3)
@@ -18,6 +18,19 @@ CASES = (
         full=_FULL,
         may_double=True,
         sink_options=_SLOW_SINK,
+    ),
+    Case(
+        name="B4",
+        title="kill -9 of who sweeps, while mail is deferred",
+        inject=fault_mail.kill_sweepers,
+        prepare=fault_mail.defer_long_enough,
+        choose=fault_mail.choose_deferred,
+        small=Load(messages=200, rate=60, faults=3),
+        full=Load(messages=5_000, rate=200, faults=20, connections=50),
+        may_double=True,
+        settings={"PTT_QUEUE__LEASE_S": "5"},
+        relays=2,
+        load_goes_on=False,
     ),
     Case(
         name="B5",
@@ -58,6 +71,7 @@ CASES = (
         small=Load(messages=300, rate=100, faults=1),
         full=Load(messages=50_000, rate=300, faults=1, connections=50),
         max_wait_s=900,
+        load_goes_on=False,
         drain_s=900,
         max_recovery_s=600,
     ),
@@ -81,6 +95,19 @@ CASES = (
         may_refuse_late=True,
         layout="apart",
         sink_options=_SLOW_SINK,
+    ),
+    Case(
+        name="B27",
+        title="messages that kill workers, or make them raise",
+        inject=fault_mail.wait_for_parked,
+        prepare=fault_mail.bring_poison,
+        choose=fault_mail.choose_poison,
+        small=Load(messages=120, rate=40, faults=4),
+        full=Load(messages=10_000, rate=100, faults=20, connections=50),
+        may_double=True,
+        max_wait_s=300,  # poison waits for its cure
+        load_goes_on=False,
+        settings={"PTT_QUEUE__LEASE_S": "2"},
     ),
     Case(
         name="B38",
@@ -181,6 +208,14 @@ CASES = (
         small=Load(messages=40, rate=20, faults=60, connections=4, size_bytes=200),
         full=Load(messages=200, rate=20, faults=1_500, connections=8, size_bytes=200),
         layout="apart",
+    ),
+    Case(
+        name="B41",
+        title="a storm of failing recipients",
+        inject=fault_mail.storm,
+        choose=fault_mail.choose_storm,
+        small=Load(messages=50, rate=20, faults=4),
+        full=Load(messages=1_000, rate=50, faults=20),
     ),
     Case(
         name="B43",

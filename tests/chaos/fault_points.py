@@ -38,8 +38,13 @@ def plan_kills(site: ChaosSite, load: Load, choice: random.Random) -> None:
     folder.mkdir()
     steps = [step for role in ROLES for step in _plan_role(role, load, choice)]
     (folder / PLAN).write_text(json.dumps([astuple(step) for step in steps]))
+    hook(site, CHAOS_POINTS=str(folder))
+
+
+def hook(site: ChaosSite, **variables: str) -> None:
+    """Let the processes of the site begin with ``inject/sitecustomize.py`` and these variables."""
     paths = [str(Path(__file__).parent / "inject"), str(ROOT)]
-    site.settings |= {"CHAOS_POINTS": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
+    site.settings |= {"PYTHONPATH": os.pathsep.join(paths), **variables}
 
 
 def choose_mail(load: Load, number: int) -> Mail:

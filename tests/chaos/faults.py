@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ptt.core.wakeup import DESTINATION_PLACE, ID_PLACE, RELAY_QUEUE, RELAY_WAKEUP
+from tests.chaos.ledger import read_lines
 from tests.chaos.proxy import Cut, Cutting, Way, reset
 from tests.chaos.rig import Run, wait_pids, wait_port, wait_started
 from tests.chaos.sender import Offer, expect, login_dialogue
@@ -31,7 +32,7 @@ async def kill_ingress(run: Run) -> None:
     """Kill ingress, and measure how long its port is away."""
     slowest_s = 0.0
     async for _ in run.moments():
-        _kill((await wait_pids(run.site, INGRESS))[0])
+        kill((await wait_pids(run.site, INGRESS))[0])
         slowest_s = max(slowest_s, await wait_port(run.site.ports["implicit"]))
     run.note("port", f"back after {slowest_s:.2f} s at most", holds=slowest_s < MAX_PORT_S)
 
@@ -47,14 +48,14 @@ async def kill_sign(run: Run) -> None:
         victims = run.random.choice([[main], [run.random.choice(children)], pids])
         starts += main in victims
         for pid in victims:
-            _kill(pid)
+            kill(pid)
 
 
 async def kill_relay(run: Run) -> None:
     """Kill the relay."""
     async for number in run.moments():
         await _let_work(run, "relay", number + 1)
-        _kill((await wait_pids(run.site, RELAY))[0])
+        kill((await wait_pids(run.site, RELAY))[0])
 
 
 async def kill_tree(run: Run) -> None:
@@ -222,6 +223,13 @@ def cuts_of(link: str) -> Callable[[Run], Awaitable[None]]:
     return partial(cut_dialogue, link=link)
 
 
+async def wait_delivered(run: Run) -> None:
+    """Wait until all that was accepted so far has arrived, or its report has."""
+    path = run.site.folder / "arrived.ledger"
+    wanted = set(run.sender.accepted)
+    await wait_until_async(lambda: wanted <= {line["id"] for line in read_lines(path)}, "all has arrived", 300)
+
+
 async def _let_work(run: Run, role: str, starts: int) -> None:
     """Wait until a role works again, and some time more: a program that only ever starts has nothing to lose."""
     await wait_started(run.site, role, starts)
@@ -278,6 +286,7 @@ def _parent_of(pid: int) -> int:
         return 0
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """Kill a process that may be gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

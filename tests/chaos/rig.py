@@ -65,6 +65,8 @@ class Case:
     """Whether a message may be delivered whose 451 our log lists as unsure: the answer of Redis was cut off."""
     max_wait_s: float = 120.0
     """Longest time from a 250 to the arrival."""
+    load_goes_on: bool = True
+    """Whether mail is sent until the faults are over, however long they take."""
     drain_s: float = DRAIN_S
     """Longest wait for what was accepted."""
     max_recovery_s: float = MAX_RECOVERY_S
@@ -235,6 +237,8 @@ async def _put_proxy(
 
 async def _perform(run: Run) -> Evidence:
     is_over = asyncio.Event()
+    if not run.case.load_goes_on:
+        is_over.set()
     load = run.load
     sending = asyncio.create_task(run.sender.run(load.messages, load.rate, load.connections, is_over))
     run.mark_fault()

@@ -1,9 +1,12 @@
-"""What Python runs first in each process of a rig that kills at named steps: this folder is in its PYTHONPATH."""
+"""What Python runs first in each process of a rig that needs hooks: this folder is in its PYTHONPATH."""
 
 import os
+import sys
 from pathlib import Path
 
-from tests.chaos.hooks import install
+from tests.chaos import hooks, poison
 
 if folder := os.environ.get("CHAOS_POINTS"):
-    install(Path(folder))
+    hooks.install(Path(folder))
+if flag := os.environ.get("CHAOS_POISON"):
+    poison.install(hooks.find_role(sys.orig_argv), Path(flag))
