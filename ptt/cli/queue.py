@@ -15,6 +15,7 @@ from ptt.cli.queue_text import (
     describe_message,
     format_age,
     format_message,
+    format_stage,
     format_table,
     format_time,
 )
@@ -24,6 +25,7 @@ from ptt.core.envelope import QueueId, parse_queue_id
 from ptt.core.errors import MalformedInput
 from ptt.signing.domain_names import to_a_labels
 from ptt.store.event_log import EventLog, is_of
+from ptt.store.keys import REPORT
 from ptt.store.queue_control import QueueControl, Result
 from ptt.store.queue_entries import QueueEntry, State
 from ptt.store.queue_view import Filter, QueueView
@@ -188,9 +190,13 @@ def retry(obj: dict[str, Path | None], queue_id: QueueId | None, destination: Do
     now_ms = view.read_time_ms()
     places = view.walk(Filter(destination=destination, states=frozenset({State.WAITING})))
     waiting = (place for place in places if place.at_ms > now_ms and (place.stage or every))
+    destinations = [destination] if destination else list(view.list_destinations())
+    ended = sum(map(control.end_backoff, destinations))
     results = Counter(control.retry_all(waiting))
     maillog.emit("queue.retried", by=find_user(), destination=destination, messages=results[Result.DUE])
     click.echo(f"{results[Result.DUE]} due now, {results[Result.BUSY]} in the hands of a worker")
+    if ended:
+        click.echo(f"tried at once: {ended} of the destinations that could not be reached")
 
 
 @queue.command()
@@ -223,7 +229,7 @@ def _act(
     for entry in _find_entries(obj, queue_id, destination):
         results.append(result := run(entry))
         is_success, explanation = EXPLANATIONS[result]
-        place = entry.stage or "not signed yet"
+        place = format_stage(entry.stage)
         click.echo(clean(f"{queue_id} {place}: {explanation}"), err=not is_success)
         maillog.emit(
             f"queue.{action}", by=find_user(), queue_id=queue_id, destination=entry.stage or None, result=result.value
@@ -236,12 +242,17 @@ def _find_entries(obj: dict[str, Path | None], queue_id: QueueId, destination: D
     message = QueueView(open_spool(obj)).read_message(queue_id)
     if message is None:
         raise Exit(f"{queue_id} is not in the queue; `ptt trace {queue_id}` tells what became of it", NOT_FOUND)
-    entries = [entry for entry in message.entries if destination in (None, entry.stage)]
+    entries = [entry for entry in message.entries if destination in (None, entry.stage) and _is_for_people(entry)]
     if not entries and not message.is_signed:
         raise Exit(f"{queue_id} is not signed yet, so it is not split by destination: leave --destination out", FAILED)
     if not entries:
         raise Exit(f"{queue_id} has nobody left at {destination or 'any destination'}", NOT_FOUND)
     return entries
+
+
+def _is_for_people(entry: QueueEntry) -> bool:
+    # A report that is on its way tells the sender what people do: it is not itself given up or held with the rest.
+    return entry.stage != REPORT or entry.state in {State.HELD, State.PARKED}
 
 
 def _control(obj: dict[str, Path | None]) -> QueueControl:

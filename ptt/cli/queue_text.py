@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from ptt.core.options import ByMode, Options
 from ptt.store.event_log import Event, RecipientOutcome
+from ptt.store.keys import REPORT, Stage
 from ptt.store.queue_entries import QueueEntry, State
 from ptt.store.queue_view import Message
 
@@ -36,6 +37,11 @@ def format_age(seconds: float) -> str:
             parts.append(f"{left // size}{unit}")
             left %= size
     return "".join([*parts, f"{left}s"][:2])
+
+
+def format_stage(stage: Stage) -> str:
+    """Write where a message is."""
+    return "report to the sender" if stage == REPORT else stage or "not signed yet"
 
 
 def format_size(octets: int) -> str:
@@ -101,7 +107,8 @@ def describe_entry(entry: QueueEntry, now_ms: int) -> dict[str, object]:
     """Give an entry in plain types."""
     return {
         "queue_id": entry.queue_id,
-        "destination": entry.stage or None,
+        "destination": entry.stage if entry.stage not in {"", REPORT} else None,
+        "is_report": entry.stage == REPORT,
         "state": entry.state.value,
         "until": format_time(entry.until_ms) if entry.until_ms is not None else None,
         "since": format_time(entry.since_ms) if entry.since_ms is not None else None,
@@ -167,16 +174,21 @@ def _describe_options(options: Options) -> Iterator[str]:
         yield f"priority {options.priority}"
 
 
+def _name_stage(stage: Stage) -> str:
+    return "(report)" if stage == REPORT else stage or "-"
+
+
 def _cells(entry: QueueEntry, now_ms: int) -> tuple[str, ...]:
     age = format_age((now_ms - entry.accepted_ms) / 1000)
-    sender, destination = str(entry.reverse_path or "<>"), entry.stage or "-"
+    sender, destination = str(entry.reverse_path or "<>"), _name_stage(entry.stage)
     size, left = format_size(entry.size_bytes), str(len(entry.recipients))
     cells = (entry.queue_id, age, size, sender, left, destination, format_state(entry), entry.reason)
     return tuple(map(clean, cells))
 
 
 def _format_entry(entry: QueueEntry, events: Iterable[Event]) -> Iterator[str]:
-    yield clean(f"{entry.stage or 'not signed yet'}: {format_state(entry)}{': ' if entry.reason else ''}{entry.reason}")
+    why = f": {entry.reason}" if entry.reason else ""
+    yield clean(f"{format_stage(entry.stage)}: {format_state(entry)}{why}")
     yield clean(f"  left: {', '.join(map(str, entry.recipients))}")
     seen = [event for event in events if event.destination == entry.stage]
     attempts = sum(event.event == "attempt" for event in seen)

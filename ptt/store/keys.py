@@ -16,7 +16,7 @@ Spool database:
                            since (ms), reason; expires a day after it was to be tried again
     ptt1:reports           sorted set: queue-id -> when to look (ms): has outcomes to report, or is leased until then
     ptt1:parked            sorted set: "<queue-id> <destination>" -> since (ms): given up until a person decides;
-                           without destination when it was not signed, "report" when no report could be made
+                           without destination when it was not signed, "!report" when no report could be made
     ptt1:done:<queue-id>   the message is done and its name stays taken; expires
     ptt1:rate:<login>      hash: what a user has sent in the hour and the day that run; expires with them
     ptt1:same:<digest>     queue-id of the first of equal submissions; expires
@@ -32,11 +32,16 @@ destinations that are left, and one more while something is to be reported.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from ptt.core.address import Domain
 from ptt.core.envelope import QueueId
 from ptt.core.options import MAX_PRIORITY
+
+REPORT: Final = "!report"
+"""The stage of what is to be reported of a message; no domain has such a name."""
+Stage = Domain | Literal["", "!report"]
+"""Where a message is: at a destination; before it is signed and split by destination; or its report."""
 
 DATA_VERSION = 1
 PREFIX = f"ptt{DATA_VERSION}:"
@@ -89,54 +94,59 @@ def lead_ms(priority: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Names of the fields that tell of one destination, in the hash that `state` names."""
+    """Names of the fields that tell of one stage, in the hash that `state` names."""
 
-    destination: Domain | Literal[""]
+    stage: Stage
 
     @property
     def owner(self) -> str:
         """The token of the worker that owns it now."""
-        return f"o:{self.destination}" if self.destination else "owner"
+        return self._name("o", "owner")
 
     @property
     def claims(self) -> str:
         """How often it was claimed without an outcome."""
-        return f"k:{self.destination}" if self.destination else "claims"
+        return self._name("k", "claims")
 
     @property
     def reason(self) -> str:
         """Why it is held or parked."""
-        return f"p:{self.destination}" if self.destination else "parked"
+        return self._name("p", "parked")
 
     @property
     def recipients(self) -> str:
-        """Who is left; before signing there is no such field, and the envelope tells."""
-        return f"r:{self.destination}"
+        """Who is left; only at a destination, else the envelope tells."""
+        return f"r:{self.stage}"
 
     @property
     def attempts(self) -> str:
         """How many attempts counted."""
-        return f"a:{self.destination}"
+        return f"a:{self.stage}"
 
     @property
     def in_doubt(self) -> str:
         """For whom a final dot may have been sent."""
-        return f"x:{self.destination}"
+        return f"x:{self.stage}"
 
     @property
     def held(self) -> str:
         """That it is held, not parked."""
-        return f"h:{self.destination}"
+        return f"h:{self.stage}"
 
     @property
     def wanted(self) -> str:
         """Why it is to be held when its worker gives it back."""
-        return f"w:{self.destination}"
+        return f"w:{self.stage}"
 
     @property
     def newest(self) -> str:
         """The newest reason why it waits."""
-        return f"l:{self.destination}"
+        return "report_newest" if self.stage == REPORT else f"l:{self.stage}"
+
+    def _name(self, letter: str, word: str) -> str:
+        if self.stage == REPORT:
+            return f"report_{word}"
+        return f"{letter}:{self.stage}" if self.stage else word
 
 
 def message(queue_id: QueueId) -> str:
@@ -149,9 +159,9 @@ def delivery(queue_id: QueueId) -> str:
     return DELIVERY + queue_id
 
 
-def state(queue_id: QueueId, destination: Domain | Literal[""]) -> str:
-    """Name the hash with the fields of one destination; of the time before signing if it is empty."""
-    return delivery(queue_id) if destination else message(queue_id)
+def state(queue_id: QueueId, stage: Stage) -> str:
+    """Name the hash with the fields of one stage."""
+    return delivery(queue_id) if stage else message(queue_id)
 
 
 def rate(login: str) -> str:
@@ -169,6 +179,8 @@ def backoff(destination: Domain) -> str:
     return BACKOFF + destination
 
 
-def queue(destination: Domain | Literal[""]) -> str:
-    """Name the queue of a destination; that of the sign role if it is empty."""
-    return QUEUE + destination if destination else SIGN
+def queue(stage: Stage) -> str:
+    """Name the queue of a stage."""
+    if stage == REPORT:
+        return REPORTS
+    return QUEUE + stage if stage else SIGN

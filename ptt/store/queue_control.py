@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import islice
 
-from ptt.core.address import Address
+from ptt.core.address import Address, Domain
 from ptt.core.dsn import Action, is_wanted, make_reported, split_reported
 from ptt.core.envelope import QueueId
 from ptt.core.notify import NO_REQUEST
@@ -19,7 +19,8 @@ from ptt.core.wakeup import RELAY_QUEUE, RELAY_WAKEUP, SIGN_QUEUE, SIGN_WAKEUP
 from ptt.store import keys
 from ptt.store.connection import RedisAddress, connect
 from ptt.store.entries import format_recipients
-from ptt.store.queue_entries import Place, QueueEntry, Stage, State
+from ptt.store.keys import Stage
+from ptt.store.queue_entries import Place, QueueEntry, State
 from ptt.store.runner import Runner
 from ptt.store.scripts import SCRIPTS, Call
 
@@ -95,8 +96,17 @@ class QueueControl:
             calls = [self._retry_call(place.queue_id, place.stage, "") for place in page]
             yield from map(_read_result, self._runner.run(calls))
 
+    def end_backoff(self, destination: Domain) -> bool:
+        """Have a destination tried now that could not be reached; tell whether it was left alone."""
+        places = (keys.backoff(destination), keys.DESTINATIONS)
+        call = Call(SCRIPTS["end_backoff"], places, (destination, *self._wakeup(destination)))
+        (result,) = self._runner.run([call])
+        return result == 1
+
     def give_up(self, entry: QueueEntry) -> Result:
-        """Record who is left of a message at one destination as failed."""
+        """Record who is left of a message at one destination as failed; of a report, send none."""
+        if entry.stage == keys.REPORT:
+            return self._drop_report(entry.queue_id)
         queue_id, stage = entry.queue_id, entry.stage
         places = (
             keys.state(queue_id, stage),
@@ -125,6 +135,10 @@ class QueueControl:
         )
         return self._run(Call(SCRIPTS["give_up"], places, arguments))
 
+    def _drop_report(self, queue_id: QueueId) -> Result:
+        places = (keys.delivery(queue_id), keys.REPORTS, keys.PARKED, keys.EVENTS)
+        return self._run(Call(SCRIPTS["drop_report"], places, (queue_id, self._by, keys.MAX_EVENTS)))
+
     def _retry_call(self, queue_id: QueueId, stage: Stage, by: str) -> Call:
         names = keys.Fields(stage)
         places = (keys.state(queue_id, stage), keys.queue(stage), keys.EVENTS, keys.DESTINATIONS)
@@ -133,7 +147,9 @@ class QueueControl:
 
     def _wakeup(self, stage: Stage) -> tuple[int | str | bytes, ...]:
         flag, queue, wakeup = (
-            (f"relay:{stage}", RELAY_QUEUE, RELAY_WAKEUP) if stage else (SIGN_QUEUE, SIGN_QUEUE, SIGN_WAKEUP)
+            (SIGN_QUEUE, SIGN_QUEUE, SIGN_WAKEUP)
+            if stage in {"", keys.REPORT}
+            else (f"relay:{stage}", RELAY_QUEUE, RELAY_WAKEUP)
         )
         return (self._broker_db, keys.WAKE_TTL_MS, flag, queue, wakeup)
 

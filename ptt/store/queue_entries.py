@@ -3,19 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal
 
 from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.envelope import Envelope, QueueId, parse_envelope
 from ptt.core.errors import MalformedInput
 from ptt.core.notify import RecipientRequest
 from ptt.store.entries import parse_recipients
-from ptt.store.keys import Fields
+from ptt.store.keys import REPORT, Fields, Stage
 
 HOLD_REASON = b"its sender asked for this time (FUTURERELEASE)"
-
-Stage = Domain | Literal[""]
-"""A destination, or the empty string before the message is signed and split."""
 
 
 class State(StrEnum):
@@ -118,7 +114,7 @@ def parse_entry(place: Place, values: Sequence[bytes | None], now_ms: int) -> Qu
         The entry; None if it is not there any more.
     """
     envelope_json, size, accepted, recipients, attempts, owner, reason, held, wanted, newest = values
-    if envelope_json is None or (place.stage and recipients is None):
+    if envelope_json is None or (place.stage not in {"", REPORT} and recipients is None):
         return None
     envelope = _parse_envelope(envelope_json)
     state = _decide_state(place, now_ms, is_owned=owner is not None, is_held=held is not None)
@@ -145,7 +141,7 @@ def _decide_state(place: Place, now_ms: int, *, is_owned: bool, is_held: bool) -
     if place.at_ms <= now_ms:
         return State.QUEUED
     if is_owned:
-        return State.DELIVERING if place.stage else State.SIGNING
+        return State.SIGNING if place.stage in {"", REPORT} else State.DELIVERING
     return State.WAITING
 
 
@@ -164,6 +160,8 @@ def _parse_envelope(envelope_json: bytes) -> Envelope | None:
 
 
 def _read_recipients(stage: Stage, recipients: bytes | None, envelope: Envelope | None) -> tuple[Address, ...]:
+    if stage == REPORT:
+        return (envelope.reverse_path,) if envelope and envelope.reverse_path else ()
     if stage and recipients is not None:
         return parse_recipients(recipients, Domain(stage))
     return envelope.recipients if envelope else ()

@@ -14,13 +14,13 @@ from ptt.core.envelope import Envelope, QueueId, parse_envelope
 from ptt.core.errors import MalformedInput
 from ptt.store import keys
 from ptt.store.connection import RedisAddress, connect
+from ptt.store.keys import REPORT, Stage
 from ptt.store.queue_entries import (
     BACKOFF_FIELDS,
     MESSAGE_FIELDS,
     Backoff,
     Place,
     QueueEntry,
-    Stage,
     State,
     list_fields,
     parse_backoff,
@@ -121,6 +121,10 @@ class QueueView:
         entries = self._read(self.walk(wanted), self.read_time_ms())
         return (entry.queue_id for entry in entries if wanted.matches(entry))
 
+    def list_destinations(self) -> Iterator[Domain]:
+        """Give all destinations that have mail, in no order; rarely one twice."""
+        return map(Domain, self._scan_names(keys.DESTINATIONS))
+
     def walk(self, wanted: Filter) -> Iterator[Place]:
         """Give the places of all entries that may be wanted, in no order; rarely one twice."""
         if wanted.states - _SET_ASIDE:
@@ -132,7 +136,7 @@ class QueueView:
             for name, since_ms in self._scan(keys.PARKED):
                 queue_id, _, stage = name.partition(" ")
                 if not stage or wanted.destination in (None, stage):
-                    yield Place(QueueId(queue_id), Domain(stage) if stage else "", since_ms, is_set_aside=True)
+                    yield Place(QueueId(queue_id), _parse_stage(stage), since_ms, is_set_aside=True)
 
     def read_message(self, queue_id: QueueId) -> Message | None:
         """Give one message with all its entries, or None if it is not in the spool."""
@@ -144,6 +148,7 @@ class QueueView:
         if envelope_json is None:
             return None
         stages: list[Stage] = [Domain(field[2:]) for field in fields if field.startswith("r:")]
+        stages += [REPORT] if "recorded" in fields else []
         places = self._find_places(queue_id, stages if signature is not None else [""])
         entries = sorted(self._read(iter(places), self.read_time_ms()), key=_get_order)
         try:
@@ -204,7 +209,7 @@ class QueueView:
                     yield wait_for(entry, backoff, now_ms) if backoff else entry
 
     def _read_backoffs(self, stages: Collection[Stage]) -> dict[Stage, Backoff]:
-        destinations = [Domain(stage) for stage in stages if stage]
+        destinations = [Domain(stage) for stage in stages if stage not in {"", REPORT}]
         with translating(), self._client.pipeline(transaction=False) as pipeline:
             for destination in destinations:
                 pipeline.hmget(keys.backoff(destination), BACKOFF_FIELDS)
@@ -214,6 +219,12 @@ class QueueView:
             for destination, values in zip(destinations, rows, strict=True)
             if (backoff := parse_backoff(values))
         }
+
+
+def _parse_stage(text: str) -> Stage:
+    if text == REPORT:
+        return REPORT
+    return Domain(text) if text else ""
 
 
 class _Counted:

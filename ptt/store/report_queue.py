@@ -113,5 +113,5 @@ class ReportQueue:
         """Park a message that must never be reported on; its delivery goes on."""
         queue_id = entry.message.queue_id
         names = (keys.delivery(queue_id), keys.REPORTS, keys.PARKED, keys.EVENTS)
-        arguments = (queue_id, self._token, reason, keys.MAX_EVENTS, _FIELDS, "report", "dsn.parked")
+        arguments = (queue_id, self._token, reason, keys.MAX_EVENTS, _FIELDS, keys.REPORT, "dsn.parked")
         self._runner.run([Call(SCRIPTS["park_unsigned"], names, arguments)])

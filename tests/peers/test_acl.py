@@ -26,7 +26,7 @@ USED_BY = {
     "ingress": ("spool", "withdraw", "guess", "welcome"),
     "sign": ("begin", "claim_sign", "signed", "park_unsigned", "put_back", "claim_report", "report", "sweep_sign"),
     "relay": ("begin", "claim_relay", "renew", "commit", "record", "sweep"),
-    ADMIN: ("hold", "release", "retry", "give_up"),
+    ADMIN: ("hold", "release", "retry", "give_up", "drop_report", "end_backoff"),
 }
 """Which scripts the adapters of a role call; all may call ``ready``."""
 DIRECT = {
@@ -36,7 +36,7 @@ DIRECT = {
     ADMIN: (
         *("HMGET {m} f", "HMGET {d} f", "HKEYS {d}", "XRANGE {e} - +", "HMGET {b} f", "HMGET {u} f"),
         *(f"{command} {{{name}}} 0" for command in ("ZSCAN", "ZSCORE") for name in "qsp"),
-        "ZSCAN {t} 0",
+        *("ZSCAN {t} 0", "ZSCORE {r} 0"),
     ),
 }
 """What the adapters and kombu do without a script."""

@@ -8,9 +8,10 @@ import redis
 from ptt.core.envelope import QueueId
 from ptt.core.errors import LeaseLost
 from ptt.store import keys
-from ptt.store.attempts import Attempt, Recorded
+from ptt.store.attempts import Attempt, Recorded, Records
 from ptt.store.connection import RedisAddress
 from ptt.store.entries import Claim
+from ptt.store.report_queue import ReportQueue
 from ptt.store.sign_queue import SignQueue
 from tests.peers.queue_tools import ANN, BOB, CAT, ME, ONE, TWO, Run, list_json, now_ms, read_events, states
 from tests.servers.redis import RedisServer
@@ -125,6 +126,57 @@ async def test_parked_message_is_released_with_a_clean_record(
         ptt("queue", "release", queue_id)
         await claim(queue, ONE)
         assert client.hget(keys.delivery(queue_id), f"k:{ONE}") == b"1"
+
+
+async def make_parked_report(address: RedisAddress, client: redis.Redis) -> QueueId:
+    """Leave a message whose report killed three workers, and nothing else of it."""
+    queue_id = await enqueue(address, 1, ANN)
+    records = Records(final=(b'[["ann","one.test","failed","5.1.1","","","unknown"]]',))
+    async with relaying(address) as queue:
+        entry = await claim(queue, ONE)
+        await queue.record(entry, Attempt(remaining=(), delay_s=0, counts=True, history=b"[]", records=records))
+    reports = ReportQueue(address, LEASE_S)
+    reports._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+    for _ in range(3):
+        client.zadd(keys.REPORTS, {queue_id: 1})
+        assert len(reports.claim()[0]) == 1
+    client.zadd(keys.REPORTS, {queue_id: 1})
+    assert reports.claim() == ([], [queue_id])
+    return queue_id
+
+
+async def test_parked_report_is_listed_and_released(address: RedisAddress, client: redis.Redis, ptt: Run) -> None:
+    """What could not be reported is seen like all that is parked, and made again when a person says so."""
+    queue_id = await make_parked_report(address, client)
+    (listed,) = list_json(ptt, "--state", "parked")
+    assert (listed["queue_id"], listed["destination"], listed["is_report"]) == (queue_id, None, True)
+    assert listed["recipients"] == ["alice@example.test"]
+    assert "report to the sender: parked since" in ptt("queue", "show", queue_id).stdout
+    assert "(report)" in ptt("queue", "list").stdout
+    ptt("queue", "release", queue_id)
+    assert [entry.message.queue_id for entry in ReportQueue(address, LEASE_S).claim()[0]] == [queue_id]
+    ptt("queue", "fail", queue_id, "--yes", expected=3)
+
+
+async def test_parked_report_is_given_up(address: RedisAddress, client: redis.Redis, ptt: Run) -> None:
+    """With the report goes the message, for nothing else is left of it; the event says who did it."""
+    queue_id = await make_parked_report(address, client)
+    ptt("queue", "fail", queue_id, "--yes")
+    assert not client.exists(keys.message(queue_id), keys.delivery(queue_id), keys.PARKED)
+    assert f"dsn.dropped  by {ME}" in ptt("trace", queue_id).stdout
+
+
+async def test_retry_ends_the_backoff_of_a_destination(address: RedisAddress, ptt: Run) -> None:
+    """Whoever has repaired the other side need not wait for the next probe."""
+    async with relaying(address) as queue:
+        for number in range(3):
+            await enqueue(address, number, ANN)
+        unreached = Attempt(remaining=[ANN], delay_s=900, counts=True, history=b"[]", backoff_s=600, why="refused")
+        await queue.record(await claim(queue, ONE), unreached)
+        assert await queue.claim(ONE, 5) == Claim()
+        assert {one["state"] for one in list_json(ptt)} == {"waiting"}
+        assert "tried at once: 1 of the destinations" in ptt("queue", "retry", "--destination", ONE).stdout
+        assert len((await queue.claim(ONE, 5)).entries) == 3
 
 
 async def test_retry_of_a_destination_and_of_all(address: RedisAddress, client: redis.Redis, ptt: Run) -> None:

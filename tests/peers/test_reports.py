@@ -251,7 +251,7 @@ async def test_report_on_a_message_without_its_seal_is_parked(house: House) -> N
     house.client.hset(keys.message(queue_id), "content", b"From: alice@example.test\r\nSubject: buy\r\n\r\n")
     house.report()
     assert await house.list_reports() == []
-    assert house.client.zrange(keys.PARKED, 0, -1) == [f"{queue_id} report".encode()]
+    assert house.client.zrange(keys.PARKED, 0, -1) == [f"{queue_id} {keys.REPORT}".encode()]
     assert house.client.hget(keys.delivery(queue_id), "report_parked") == b"content does not match its digest"
 
 

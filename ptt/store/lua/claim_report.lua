@@ -31,7 +31,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('ZREM', KEYS[1], id)
     redis.call('HDEL', key, 'report_owner')
     redis.call('HSET', key, 'report_parked', 'each worker that claimed it died')
-    redis.call('ZADD', KEYS[2], now, id .. ' report')
+    redis.call('ZADD', KEYS[2], now, id .. ' !report')
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'queue_id', id, 'event', 'dsn.parked')
     parked[#parked + 1] = id
   else

@@ -7,7 +7,7 @@ if not is_there(KEYS[1], ARGV[2]) then return 'gone' end
 if redis.call('HEXISTS', KEYS[1], ARGV[4]) == 1 then return 'already' end
 local result = 'held'
 if is_owned(KEYS[1], ARGV[3], KEYS[2], ARGV[1]) then
-  if ARGV[2] == '' then return 'busy' end
+  if not is_destination(ARGV[2]) then return 'busy' end
   redis.call('HSET', KEYS[1], ARGV[6], ARGV[7])
   result = 'wanted'
 else

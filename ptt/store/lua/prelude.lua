@@ -60,9 +60,15 @@ local function schedule(queue, destinations, destination, waits_until)
   end
 end
 
+-- Is it a destination, and not what is waiting to be signed or reported?
+local function is_destination(stage)
+  return stage ~= '' and stage ~= '!report'
+end
+
 -- Is the message waiting at this destination; without one: is it there and not signed yet? The state is the hash of
 -- its delivery; without destination that of the message.
 local function is_there(state, destination)
+  if destination == '!report' then return redis.call('HEXISTS', state, 'recorded') == 1 end
   if destination ~= '' then return redis.call('HEXISTS', state, 'r:' .. destination) == 1 end
   return redis.call('HEXISTS', state, 'size') == 1 and redis.call('HEXISTS', state, 'signature') == 0
 end

@@ -20,7 +20,7 @@ if result == 'unwanted' then return result end
 redis.call('HDEL', KEYS[1], ARGV[4], ARGV[6])
 redis.call('ZREM', KEYS[3], ARGV[1] .. ' ' .. ARGV[2])
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-if ARGV[2] ~= '' then
+if is_destination(ARGV[2]) then
   redis.call('DEL', BACKOFF .. ARGV[2]) -- whoever asks for it knows better than the last failure
   redis.call('ZADD', KEYS[5], 'LT', now, ARGV[2])
 end

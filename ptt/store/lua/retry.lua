@@ -8,7 +8,7 @@ if not is_there(KEYS[1], ARGV[2]) then return 'gone' end
 if redis.call('HEXISTS', KEYS[1], ARGV[4]) == 1 then return 'aside' end
 if is_owned(KEYS[1], ARGV[3], KEYS[2], ARGV[1]) then return 'busy' end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-if ARGV[2] ~= '' then
+if is_destination(ARGV[2]) then
   redis.call('DEL', BACKOFF .. ARGV[2]) -- whoever asks for it knows better than the last failure
   redis.call('ZADD', KEYS[4], 'LT', now, ARGV[2])
 end
