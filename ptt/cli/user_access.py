@@ -26,6 +26,9 @@ def load_access(obj: dict[str, Path | None]) -> tuple[Settings, Access]:
         branch=users.branch,
         ssh_key_file=users.ssh_key_file,
         password_file=users.password_file,
+        known_hosts_file=users.known_hosts_file,
+        signing_key_file=users.signing_key_file,
+        must_sign=bool(users.signers_file or users.gpg_signers_file),
     )
     return loaded.settings, access
 

@@ -201,6 +201,16 @@ class Users(Section):
     """Private key for ssh://, without a passphrase; the SSH agent's when absent. The host must be in known_hosts."""
     password_file: Path | None = None
     """File with the password or access token for https://; the user name stands in the URL."""
+    known_hosts_file: Path | None = None
+    """Host keys for ssh://, as sshd(8) describes them; ~/.ssh/known_hosts when absent. Other hosts are refused."""
+    signers_file: Path | None = None
+    """SSH allowed signers (ssh-keygen(1)): the newest commit must be signed by one of them, or it is refused."""
+    gpg_signers_file: Path | None = None
+    """The same with OpenPGP keys, as `gpg --export` writes them; with both files either signature does."""
+    signing_key_file: Path | None = None
+    """Private SSH key, without a passphrase, with which `ptt user` signs its commits."""
+    allow_rewind: bool = False
+    """Serve a commit that does not come after the last good one: a push by force then brings removed users back."""
 
 
 class Signing(Section):

@@ -10,7 +10,6 @@ import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from ptt import maillog
 from ptt.core.errors import Unavailable
@@ -18,9 +17,10 @@ from ptt.core.ports import Attempt
 from ptt.core.scram import ScramVerifier
 from ptt.core.user import User
 from ptt.store.decoys import spoil
-from ptt.store.users_follow import Follower
+from ptt.store.users_follow import Follower, Rules
 from ptt.store.users_password import MAX_PASSWORD_BYTES, PasswordChecker
 from ptt.store.users_repository import open_source
+from ptt.store.users_signers import NOBODY, Signers
 from ptt.store.users_transfer import TRANSFER_TIMEOUT_S, Access
 from ptt.store.users_tree import Snapshot
 
@@ -30,36 +30,21 @@ LOOK_TIMEOUT_S = TRANSFER_TIMEOUT_S + 30  # a look that takes longer is reported
 class GitUsers:
     """The users of the newest good commit of a branch."""
 
-    def __init__(
-        self,
-        repository: str,
-        branch: str = "main",
-        clone_dir: Path | None = None,
-        *,
-        ssh_key_file: Path | None = None,
-        password_file: Path | None = None,
-    ) -> None:
+    def __init__(self, access: Access, signers: Signers = NOBODY) -> None:
         """Open the repository; read nothing yet.
 
         Args:
-            repository: a path, or an ``https://`` or ``ssh://`` URL.
-            branch: the branch that counts.
-            clone_dir: where the clone of a repository elsewhere is kept.
-            ssh_key_file: private key for ssh; the agent's when None.
-            password_file: password or access token for https.
+            access: which one; a clone's folder is needed for one elsewhere.
+            signers: who must have signed the newest commit.
 
         Raises:
-            ConfigError: there is no such repository on this host, or the URL or the clone's folder cannot be used.
+            ConfigError: there is no such repository on this host, or URL, clone's folder or signers cannot be used.
         """
-        access = Access(
-            repository=repository,
-            branch=branch,
-            clone_dir=clone_dir,
-            ssh_key_file=ssh_key_file,
-            password_file=password_file,
-        )
+        signers.check_setting()
         self._source = open_source(access)
-        self._follower = Follower(self._source, branch)
+        self._follower = Follower(
+            self._source, access.branch, Rules(signers=signers, allows_rewind=access.allows_rewind)
+        )
         self._git_thread = ThreadPoolExecutor(1, thread_name_prefix="users")
         self._passwords = PasswordChecker()
         self._snapshot: Snapshot | None = None

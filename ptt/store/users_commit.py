@@ -18,6 +18,7 @@ from pygit2.enums import CheckoutStrategy, FileMode, FileStatus
 from ptt.core.errors import ConfigError, MalformedInput, PttError, Unavailable
 from ptt.core.repository import is_remote
 from ptt.store.users_repository import find_commit, open_repository
+from ptt.store.users_signers import sign_commit
 from ptt.store.users_transfer import FETCHED, GIT_ERRORS, Access, fetch, push
 from ptt.store.users_tree import FOLDER, SUFFIX, Snapshot, read_snapshot
 
@@ -86,16 +87,18 @@ def commit_users(access: Access, edits: Mapping[str, Edit], message: str) -> str
         The name of the commit.
 
     Raises:
-        ConfigError: there is no such repository on this host.
+        ConfigError: there is no such repository on this host, or commits must be signed and there is no key for it.
         Unavailable: it cannot be read or pushed to now.
         BadTree: with this change, or already without it, the tree is none that is served.
         MalformedInput: the file has changes in the work tree that nobody committed.
     """
+    if access.must_sign and access.signing_key_file is None:
+        raise ConfigError("users.signing_key_file: missing: users.signers_file asks for signed commits")
     for _ in range(MAX_ATTEMPTS):
         try:
             with open_access(access) as repository:
                 tip = find_commit(repository, access.ref)
-                commit = _build(repository, tip, edits, message)
+                commit = _sign_commit(repository, access, _build(repository, tip, edits, message))
                 if _land(repository, access, tip, commit, edits):
                     return str(commit)
         except PttError:
@@ -144,6 +147,14 @@ def _build(
     read_snapshot(repository, tree, "", Snapshot(""))
     who = _sign(repository)
     return repository.create_commit(None, who, who, f"{message}\n", tree_id, [tip.id] if tip else [])
+
+
+def _sign_commit(repository: pygit2.Repository, access: Access, commit: pygit2.Oid) -> pygit2.Oid:
+    """Give the same commit with a signature, if there is a key for that."""
+    if access.signing_key_file is None:
+        return commit
+    content = repository[commit].read_raw()
+    return repository.create_commit_with_signature(content.decode(), sign_commit(content, access.signing_key_file))
 
 
 def _read_text(folder: pygit2.Object | None, name: str) -> str | None:

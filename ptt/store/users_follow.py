@@ -4,6 +4,7 @@ All methods block and belong to one thread; the snapshots they give do not chang
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import pygit2
@@ -11,6 +12,7 @@ import pygit2
 from ptt import maillog
 from ptt.core.errors import MalformedInput, Unavailable
 from ptt.store.users_repository import Source
+from ptt.store.users_signers import NOBODY, Signers
 from ptt.store.users_transfer import GIT_ERRORS
 from ptt.store.users_tree import BadTree, Snapshot, read_snapshot
 
@@ -19,15 +21,28 @@ REPEAT_STALE_S = 60.0  # one line a minute says that the repository cannot be re
 _EMPTY = Snapshot("")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a commit must be to be served, beside readable."""
+
+    signers: Signers
+    allows_rewind: bool = False
+    """Whether it need not come after the one that serves."""
+
+
+NO_RULES = Rules(signers=NOBODY)
+
+
 class Follower:
     """Follows one branch."""
 
-    def __init__(self, source: Source, branch: str) -> None:
+    def __init__(self, source: Source, branch: str, rules: Rules = NO_RULES) -> None:
         """Read nothing yet."""
         self._source = source
         self._branch = branch
+        self._rules = rules
         self._serving: Snapshot | None = None
-        self._refused = ""
+        self._refused: object = None
         self._complaint = ""
         self._looked_at: float | None = None
         self._stale_reported_at: float | None = None
@@ -75,8 +90,24 @@ class Follower:
         self._looked_at, self._stale_reported_at = now_s, None
         if tip is None:
             self._follow_nothing()
-        elif str(tip.id) not in {self._refused, self._serving and self._serving.commit}:
+        elif str(tip.id) != (self._serving and self._serving.commit) and self._name(tip) != self._refused:
+            self._check_forward(repository, tip)
             self._follow(repository, tip)
+
+    def _name(self, commit: pygit2.Commit) -> object:
+        """Give what a refusal holds for: with other signers the same commit may be good."""
+        return str(commit.id), self._rules.signers.version
+
+    def _check_forward(self, repository: pygit2.Repository, tip: pygit2.Commit) -> None:
+        serving = self._serving.commit if self._serving else ""
+        if not serving or self._rules.allows_rewind or serving not in repository:
+            return
+        # The threat: an older commit, in which a removed user was still there, is pushed again.
+        if not repository.descendant_of(tip.id, serving):
+            raise MalformedInput(
+                f"branch {self._branch} is {tip.id}, which does not come after {serving}, the last good commit;"
+                " if this is meant, restart the ingress, or set users.allow_rewind"
+            )
 
     def _follow(self, repository: pygit2.Repository, tip: pygit2.Commit) -> None:
         # At the start the last good commit is not known: it is the newest good one before the bad ones.
@@ -85,7 +116,7 @@ class Follower:
                 self._serve(repository, commit)
             except BadTree as error:
                 if commit.id == tip.id:
-                    self._refuse(str(tip.id), error)
+                    self._refuse(tip, error)
             else:
                 return
 
@@ -98,19 +129,20 @@ class Follower:
             self._complain(f"{reason} any more")
 
     def _serve(self, repository: pygit2.Repository, commit: pygit2.Commit) -> None:
+        self._rules.signers.check(commit)
         snapshot = read_snapshot(repository, commit.tree, str(commit.id), self._serving or _EMPTY)
         self._serving = snapshot
         self._complaint = ""
         maillog.emit("users.loaded", commit=snapshot.commit, count=len(snapshot.users))
         self._source.keep(repository, commit)
 
-    def _refuse(self, commit: str, error: BadTree) -> None:
-        self._refused = commit
+    def _refuse(self, commit: pygit2.Commit, error: BadTree) -> None:
+        self._refused = self._name(commit)
         maillog.emit(
             "users.refused",
             maillog.ERROR,
-            commit=commit,
-            path=error.path,
+            commit=str(commit.id),
+            path=error.path or None,
             line=error.line,
             reason=error.reason,
             serving=self._serving and self._serving.commit,

@@ -163,14 +163,15 @@ class RemoteSource:
                 return kept
             fetch(repository, self._access, self._stopped)
             tip = find_commit(repository, FETCHED)
-        if kept is None or kept.id == (tip and tip.id):
+        if kept is None or kept.id == (tip and tip.id) or (tip and self._access.allows_rewind):
             return tip
         # The threat: who takes over the server puts back a commit in which a removed user was still there.
         if tip is None or not repository.descendant_of(tip.id, kept.id):
             what = f"is {tip.id}, which does not come after" if tip else "is gone; it was at"
             raise MalformedInput(
                 f"branch {self._access.branch} {what} {kept.id}, the last good commit;"
-                f" if this is meant, stop the ingress, remove {self._clone_dir} and start it again"
+                " if this is meant, set users.allow_rewind, or stop the ingress,"
+                f" remove {self._clone_dir} and start it again"
             )
         return tip
 

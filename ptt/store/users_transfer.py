@@ -35,6 +35,14 @@ class Access:
     clone_dir: Path | None = None
     ssh_key_file: Path | None = None
     password_file: Path | None = None
+    known_hosts_file: Path | None = None
+    """Host keys for ssh; None: ``~/.ssh/known_hosts``."""
+    signing_key_file: Path | None = None
+    """With what our own commits are signed."""
+    must_sign: bool = False
+    """Whether a commit without a signature would be refused."""
+    allows_rewind: bool = False
+    """Whether the branch may be moved to a commit that does not come after the last good one."""
 
     @property
     def ref(self) -> str:
@@ -90,7 +98,20 @@ def _is_race(reason: str) -> bool:
 def _connect(repository: pygit2.Repository, access: Access) -> pygit2.Remote:
     pygit2.settings.server_connect_timeout = int(CONNECT_TIMEOUT_S * 1000)
     pygit2.settings.server_timeout = int(SILENCE_TIMEOUT_S * 1000)
+    if access.known_hosts_file:
+        _pin_hosts(repository, access.known_hosts_file)
     return repository.remotes.create_anonymous(access.repository)
+
+
+def _pin_hosts(repository: pygit2.Repository, known_hosts: Path) -> None:
+    # libgit2 looks into the home folder and nowhere else: so it gets one with this file alone in it.
+    home = Path(repository.path, "ptt.home")
+    link = home / ".ssh/known_hosts"
+    link.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not link.is_symlink() or link.readlink() != known_hosts.absolute():
+        link.unlink(missing_ok=True)
+        link.symlink_to(known_hosts.absolute())
+    pygit2.settings.homedir = str(home)
 
 
 class Callbacks(RemoteCallbacks):

@@ -35,7 +35,7 @@ class BadTree(MalformedInput):
 
     def __init__(self, path: str, reason: str, line: int | None = None) -> None:
         """Keep where and why."""
-        super().__init__(f"{path}{f':{line}' if line else ''}: {reason}")
+        super().__init__(f"{path}{f':{line}' if line else ''}: {reason}" if path else f"the commit {reason}")
         self.path = path
         self.reason = reason
         self.line = line

@@ -31,6 +31,8 @@ from ptt.store.guesses import RedisGuesses
 from ptt.store.spool import connect_spool
 from ptt.store.tokens import JwtTokens, TokenRules
 from ptt.store.users import GitUsers
+from ptt.store.users_signers import Signers
+from ptt.store.users_transfer import Access
 from ptt.workers.sockets import allow_open_files, take_sockets
 from ptt.workers.wiring import read_seal_key, redis_address
 
@@ -201,13 +203,16 @@ def _open_tokens(settings: Settings) -> JwtTokens | None:
 
 def _open_users(settings: Settings) -> GitUsers:
     users = settings.users
-    return GitUsers(
-        users.repository,
-        users.branch,
-        users.clone_dir,
+    access = Access(
+        repository=users.repository,
+        branch=users.branch,
+        clone_dir=users.clone_dir,
         ssh_key_file=users.ssh_key_file,
         password_file=users.password_file,
+        known_hosts_file=users.known_hosts_file,
+        allows_rewind=users.allow_rewind,
     )
+    return GitUsers(access, Signers(ssh_file=users.signers_file, gpg_file=users.gpg_signers_file))
 
 
 def _make_endpoint(listen: Listen) -> Endpoint:

@@ -12,6 +12,7 @@ from ptt.core.errors import ConfigError, Unavailable
 from ptt.core.user_file import format_user
 from ptt.store.users import GitUsers
 from ptt.store.users_password import MAX_PASSWORD_BYTES, hash_password
+from ptt.store.users_transfer import Access
 from ptt.store.users_tree import MAX_FILE_BYTES
 from tests.servers.attempts import FreeAttempt
 from tests.servers.git_repository import Desk, git
@@ -31,7 +32,7 @@ def desk(tmp_path: Path) -> Desk:
 @asynccontextmanager
 async def serving(desk: Desk, poll_s: float = NEVER_S) -> AsyncIterator[GitUsers]:
     """Serve the users of the bare repository."""
-    users = GitUsers(str(desk.bare))
+    users = GitUsers(Access(repository=str(desk.bare)))
     await users.start(poll_s)
     try:
         yield users
@@ -246,21 +247,29 @@ async def test_damaged_commit_last_good_commit_serves(desk: Desk, events: Events
     assert "damaged" in str(events.list("users.stale")[0]["reason"])
 
 
-async def test_branch_moved_back_counts_on_this_host(desk: Desk) -> None:
-    """Who may write to the folder decides; a repository elsewhere is trusted less."""
+@pytest.mark.parametrize("is_allowed", [False, True])
+async def test_branch_moved_back_is_refused_unless_allowed(desk: Desk, events: Events, *, is_allowed: bool) -> None:
+    """E8: a push by force must not bring back a user who was removed; `users.allow_rewind` is for who means it."""
     desk.push({"users/alice.toml": ALICE})
-    desk.push({"users/bob.toml": ALICE})
-    async with serving(desk) as users:
+    good = desk.push({"users/bob.toml": ALICE})
+    users = GitUsers(Access(repository=str(desk.bare), allows_rewind=is_allowed))
+    await users.start(NEVER_S)
+    try:
         git(desk.bare, "update-ref", "refs/heads/main", "main~1")
-        await users.reload()
-        assert users.get_user("bob") is None
+        for _ in range(2):
+            await users.reload()
+        assert (users.get_user("bob") is None) is is_allowed
+    finally:
+        await users.close()
+    refused = [refusal["serving"] for refusal in events.list("users.refused")]
+    assert refused == ([] if is_allowed else [good])
 
 
 async def test_work_tree_of_a_person_does_as_well(desk: Desk) -> None:
     """The repository need not be a bare one; what is not committed does not count."""
     desk.push({"users/alice.toml": ALICE})
     (desk.work / "users/bob.toml").write_text(ALICE)
-    users = GitUsers(str(desk.work))
+    users = GitUsers(Access(repository=str(desk.work)))
     await users.start(NEVER_S)
     try:
         assert await can_log_in(users)
@@ -276,7 +285,7 @@ def test_repository_that_cannot_be_is_refused_at_start(
     """A path without a repository, and a protocol that proves nothing, are mistakes of the settings."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError):
-        GitUsers(repository, clone_dir=tmp_path / "clone")
+        GitUsers(Access(repository=repository, clone_dir=tmp_path / "clone"))
 
 
 def test_folder_inside_a_repository_is_not_that_repository(desk: Desk) -> None:
@@ -284,4 +293,4 @@ def test_folder_inside_a_repository_is_not_that_repository(desk: Desk) -> None:
     folder = desk.work / "users"
     folder.mkdir()
     with pytest.raises(ConfigError):
-        GitUsers(str(folder))
+        GitUsers(Access(repository=str(folder)))

@@ -61,7 +61,7 @@ def access(tmp_path: Path, server: GitServer) -> Access:
 @asynccontextmanager
 async def serving(access: Access, poll_s: float = NEVER_S) -> AsyncIterator[GitUsers]:
     """Serve the users."""
-    users = GitUsers(access.repository, access.branch, access.clone_dir, password_file=access.password_file)
+    users = GitUsers(access)
     await users.start(poll_s)
     try:
         yield users
@@ -198,7 +198,7 @@ async def test_two_processes_share_a_clone(desk: Desk, access: Access) -> None:
 async def test_first_fetch_of_another_process_is_waited_for(access: Access) -> None:
     """A clone that is still empty is no empty repository."""
     assert access.clone_dir is not None
-    GitUsers(access.repository, clone_dir=access.clone_dir)
+    GitUsers(access)
     with (access.clone_dir / "ptt.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         async with serving(access) as users:
@@ -208,9 +208,9 @@ async def test_first_fetch_of_another_process_is_waited_for(access: Access) -> N
 
 def test_clone_of_another_repository_is_refused(access: Access) -> None:
     """The users of a repository that was left must not come back from its clone."""
-    GitUsers(access.repository, clone_dir=access.clone_dir)
+    GitUsers(access)
     with pytest.raises(ConfigError, match="is the clone of"):
-        GitUsers("https://git@other.test/users.git", clone_dir=access.clone_dir)
+        GitUsers(Access(repository="https://git@other.test/users.git", clone_dir=access.clone_dir))
 
 
 async def test_commit_user_is_pushed(desk: Desk, access: Access) -> None:

@@ -12,6 +12,7 @@ from ptt.core.errors import MalformedInput
 from ptt.core.mirage_user import parse_mirage_user
 from ptt.core.user import parse_user
 from ptt.store.users import GitUsers
+from ptt.store.users_transfer import Access
 from tests.servers.attempts import FreeAttempt
 from tests.servers.git_repository import Desk, git
 from tests.unit.cli.conftest import Run
@@ -54,7 +55,7 @@ def theirs(tmp_path: Path) -> Desk:
 
 async def can_log_in(site: Path, login: str, password: bytes) -> bool:
     """Ask what ingress asks."""
-    users = GitUsers(str(site))
+    users = GitUsers(Access(repository=str(site)))
     await users.start(3600)
     try:
         return await users.authenticate(login, password, FreeAttempt(login)) is not None
