@@ -6,6 +6,8 @@ While Redis is away nobody can renew or record: at its return, work that is done
 import time
 from typing import Protocol
 
+from ptt.store.scripts import translating
+
 GRACE_S = 30.0
 """Longer than the slowest renewal or retried record takes to arrive."""
 _ASK_EVERY_S = 1.0
@@ -24,9 +26,14 @@ class RestartGuard:
         self._up_long = False
 
     def may_take_expired(self, client: _Info) -> bool:
-        """Tell whether a lease that ended may be taken over now (synchronous client)."""
+        """Tell whether a lease that ended may be taken over now (synchronous client).
+
+        Raises:
+            Unavailable: Redis is away.
+        """
         if not self.is_fresh():
-            self.learn(client.info("server"))
+            with translating():
+                self.learn(client.info("server"))
         return self._up_long
 
     def is_fresh(self) -> bool:

@@ -49,11 +49,13 @@ class RelayService:
         self._in_hand_bytes = 0
         self._windows: dict[Domain, Window] = {}
         self._chores: list[asyncio.Task[None]] = []
+        self._renewed_at = 0.0
         self._closing = False
         self._ends_at = 0.0
 
     async def start(self) -> None:
         """Begin to sweep and to renew leases."""
+        self._renewed_at = asyncio.get_running_loop().time()
         self._queue.start()
         self._chores = [asyncio.create_task(self._sweep()), asyncio.create_task(self._renew())]
 
@@ -90,13 +92,13 @@ class RelayService:
             window.is_woken = True
             if not window.is_claiming:
                 await self._claim_all(destination, window)
+                await window.wait_for_all(LINGER_S)
         except PttError as error:
             # Redis is away: what is in hand goes on, and a sweep wakes again.
             maillog.emit("redis.unavailable", maillog.WARNING, reason=str(error), destination=destination)
-        if window.tasks:
-            await asyncio.wait(window.tasks, timeout=LINGER_S)
-        window.wakeups -= 1
-        self._close_window(destination, window)
+        finally:
+            window.wakeups -= 1
+            self._close_window(destination, window)
 
     async def _claim_all(self, destination: Domain, window: Window) -> None:
         window.is_claiming = True
@@ -113,6 +115,8 @@ class RelayService:
         has_room = await window.wait_for_room(LINGER_S) and self._in_hand_bytes < MAX_IN_HAND_BYTES
         if self._closing or not has_room:
             return False  # The next sweep wakes again.
+        if self._in_hand and asyncio.get_running_loop().time() - self._renewed_at > 2 * self._renew_every_s:
+            await self._renew_all()  # This process was frozen: what it owns must not pass for a dead worker's.
         room, claim = self._suspicion.reserve(), Claim()
         try:
             claim = await self._queue.claim(destination, window.room, room)
@@ -191,9 +195,13 @@ class RelayService:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._renew_every_s)
-            entries = list(self._in_hand.values())
-            # A lease that is lost shows again at the commit, where it matters.
-            await asyncio.gather(*(self._queue.renew(entry) for entry in entries), return_exceptions=True)
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
+        self._renewed_at = asyncio.get_running_loop().time()
+        entries = list(self._in_hand.values())
+        # A lease that is lost shows again at the commit, where it matters.
+        await asyncio.gather(*(self._queue.renew(entry) for entry in entries), return_exceptions=True)
 
 
 def register(app: Celery, get_service: Callable[[], RelayService]) -> None:

@@ -63,6 +63,11 @@ class Window:
             return False
         return True
 
+    async def wait_for_all(self, timeout_s: float) -> None:
+        """Wait until all of it is done, or for so long."""
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=timeout_s)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
         self._room.set()

@@ -11,6 +11,7 @@ from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Delivered, Outcome
 from ptt.core.ports import Courier
 from ptt.core.reply import Reply
+from ptt.store import keys
 from ptt.store.connection import RedisAddress
 from ptt.store.relay_queue import RelayQueue
 from ptt.store.sign_queue import Signed, SignQueue
@@ -18,6 +19,7 @@ from ptt.store.spool import connect_spool
 from ptt.tasks.attempt import AttemptPolicy
 from ptt.tasks.relay import RelayService
 from ptt.tasks.window import FIRST_WINDOW, WINDOW
+from tests.servers.redis import RedisServer
 from tests.waiting import wait_until_async
 
 DESTINATION = Domain("destination.test")
@@ -106,5 +108,34 @@ async def test_relay_woken_while_it_claims_misses_nothing(address: RedisAddress)
     try:
         await asyncio.gather(*(service.serve(DESTINATION) for _ in range(3)))
         assert courier.begun == 3 * WINDOW
+    finally:
+        await service.stop()
+
+
+async def test_relay_that_was_frozen_does_not_take_its_own_messages_for_a_dead_workers(
+    address: RedisAddress, valkey: RedisServer
+) -> None:
+    """Its leases ended while it was stopped: it renews them before it claims, and sends nothing twice."""
+    await spool_signed(address, 1)
+    courier = SlowCourier()
+    queue = RelayQueue(address, 30)
+    queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+    service = RelayService(queue, courier, POLICY, 30)
+    await service.start()
+    try:
+        first = asyncio.create_task(service.serve(DESTINATION))
+        await wait_until_async(lambda: courier.in_hand == 1, "the delivery has begun")
+        with valkey.client() as client:
+            client.zadd(keys.queue(DESTINATION), {format_queue_id(1_700_000_000_000, 0): 1})
+            service._renewed_at -= 60  # noqa: SLF001 - what SIGSTOP does
+            await first
+            again = asyncio.create_task(service.serve(DESTINATION))
+            await wait_until_async(
+                lambda: (client.zscore(keys.queue(DESTINATION), format_queue_id(1_700_000_000_000, 0)) or 0) > 1,
+                "the lease is renewed",
+            )
+        courier.gate.set()
+        await again
+        assert courier.begun == 1
     finally:
         await service.stop()
