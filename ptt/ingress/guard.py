@@ -4,6 +4,7 @@
 threads that hash, and the failed logins that end a connection, still bound what can be tried.
 """
 
+import asyncio
 import hashlib
 import hmac
 import time
@@ -18,6 +19,9 @@ from ptt.ingress import replies
 MAX_REMEMBERED = 10_000  # pairs of login and network; who guesses could fill the memory with no more than this
 TRUSTED_FOR_S = 600.0  # a client that logs in by SCRAM for each message asks the count once in ten minutes
 COMPLAIN_EVERY_S = 60.0  # one line a minute says that the count is away, not one a login
+REFUSAL_DELAY_S = 1.0
+"""How long who has guessed too often waits to hear so. The threat: refused at once, he is back with another handshake,
+and handshakes cost more than anything else that he could ask for."""
 HASH_BYTES = 12  # of keyed hashes in Redis; two networks share one by chance never
 _CONTEXT = b"ptt guesses 1"
 
@@ -25,14 +29,16 @@ _CONTEXT = b"ptt guesses 1"
 class Guard:
     """Whom to hear; one for all sessions."""
 
-    def __init__(self, guesses: Guesses, seal_key: bytes) -> None:
+    def __init__(self, guesses: Guesses, seal_key: bytes, delay_s: float = REFUSAL_DELAY_S) -> None:
         """Start with an empty memory.
 
         Args:
             guesses: the shared count.
             seal_key: what keys of our own are derived from: all ingress processes share it.
+            delay_s: how long who has guessed too often waits to hear so.
         """
         self._guesses = guesses
+        self._delay_s = delay_s
         self._key = hmac.digest(seal_key, _CONTEXT, hashlib.sha256)
         self._trusted: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
         self._complained_at = -COMPLAIN_EVERY_S
@@ -61,6 +67,7 @@ class Guard:
             self._complain(error)
             return Permit(Trust.SUSPECT)
         if permit is None:
+            await asyncio.sleep(self._delay_s)
             raise Refused(replies.TOO_MANY_GUESSES)
         return permit
 

@@ -25,32 +25,40 @@ class HashingPool:
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="argon2")
         self._running: Counter[Trust] = Counter()
         self._waiting: Counter[Trust] = Counter()
-        self._line: list[tuple[Trust, int, asyncio.Future[None]]] = []
+        self._same_login: Counter[str] = Counter()
+        self._line: list[tuple[Trust, int, int, asyncio.Future[None]]] = []
         self._number = 0
 
-    async def run(self, trust: Trust, hash_: Callable[[str, bytes], bool], encoded: str, password: bytes) -> bool:
-        """Run it when its turn comes.
+    async def run(self, trust: Trust, login: str, check: Callable[[], bool]) -> bool:
+        """Run a check when its turn comes: by trust, then the logins for which the fewest wait.
 
         Raises:
             Unavailable: too many wait already.
         """
-        await self._enter(trust)
+        if self._waiting[trust] >= MAX_WAITING[trust]:
+            raise Unavailable("too many passwords are being checked")
+        self._same_login[login] += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, hash_, encoded, password)
+            await self._wait_for_turn(trust, self._same_login[login])
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._threads, check)
+            finally:
+                self._running[trust] -= 1
+                self._call_next()
         finally:
-            self._running[trust] -= 1
-            self._call_next()
+            self._same_login[login] -= 1
+            if not self._same_login[login]:
+                del self._same_login[login]
 
     def close(self) -> None:
         """Start no further check."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _enter(self, trust: Trust) -> None:
-        if self._waiting[trust] >= MAX_WAITING[trust]:
-            raise Unavailable("too many passwords are being checked")
+    async def _wait_for_turn(self, trust: Trust, same_login: int) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._number += 1
-        heapq.heappush(self._line, (trust, self._number, turn))
+        # The threat: a thousand places guess at one login, each for the first time, and all others wait behind them.
+        heapq.heappush(self._line, (trust, same_login, self._number, turn))
         self._waiting[trust] += 1
         self._call_next()
         try:
@@ -63,7 +71,7 @@ class HashingPool:
 
     def _call_next(self) -> None:
         while self._line and self._running.total() < self._size:
-            trust, _, turn = self._line[0]
+            trust, _, _, turn = self._line[0]
             if trust is Trust.SUSPECT and self._running[trust] >= max(1, self._size // SUSPECT_SHARE):
                 return
             heapq.heappop(self._line)

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 import argon2
 
@@ -91,7 +92,7 @@ class PasswordChecker:
         if self._remembered.get(key, 0.0) > time.monotonic():
             self._remembered.move_to_end(key)
             return True
-        right = await self._join(key, lambda: self._verify(encoded, password, attempt))
+        right = await self._join(key, lambda: self._verify(login, partial(_verify, encoded, password), attempt))
         if right:
             self._remember(key, time.monotonic() + REMEMBER_S)
         return right
@@ -103,9 +104,8 @@ class PasswordChecker:
             Refused: the attempt may not be checked.
             Unavailable: too many checks are waiting.
         """
-        await self._join(
-            self._digest(login, password), lambda: self._verify(encoded, password, attempt, is_in_vain=True)
-        )
+        work = partial(_verify, encoded, password)
+        await self._join(self._digest(login, password), lambda: self._verify(login, work, attempt, is_in_vain=True))
 
     def close(self) -> None:
         """Start no further check."""
@@ -130,10 +130,12 @@ class PasswordChecker:
             task.add_done_callback(lambda _: self._running.pop(key))
         return await asyncio.shield(task)
 
-    async def _verify(self, encoded: str, password: bytes, attempt: Attempt, *, is_in_vain: bool = False) -> bool:
+    async def _verify(
+        self, login: str, work: Callable[[], bool], attempt: Attempt, *, is_in_vain: bool = False
+    ) -> bool:
         trust = await attempt.ask()
         try:
-            right = await self._pool.run(trust, _verify, encoded, password)
+            right = await self._pool.run(trust, login, work)
         except Unavailable:
             await attempt.settle(is_good=False)
             raise

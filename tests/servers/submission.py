@@ -221,7 +221,7 @@ async def running_submission(  # noqa: PLR0913 - limits by name, each with a def
     house = House(
         policy=Policy(hostname=Domain(HOSTNAME), max_message_bytes=max_message_bytes, max_recipients=max_recipients),
         users=users,
-        guard=Guard(guesses, SEAL_KEY),
+        guard=Guard(guesses, SEAL_KEY, delay_s=0),
         mechanisms=tuple(MECHANISMS),
         tokens=tokens,
         acceptor=Acceptor(hostname=Domain(HOSTNAME), seal_key=SEAL_KEY, spool=spool),

@@ -19,7 +19,7 @@ def guesses() -> CountedGuesses:
 @pytest.fixture
 def guard(guesses: CountedGuesses) -> Guard:
     """Give a guard."""
-    return Guard(guesses, SEAL_KEY)
+    return Guard(guesses, SEAL_KEY, delay_s=0)
 
 
 async def test_wrong_guesses_of_a_network_are_counted_together(guard: Guard) -> None:

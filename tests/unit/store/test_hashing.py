@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -27,11 +27,15 @@ class Gate:
         self.opened = threading.Event()
         self.begun: list[str] = []
 
-    def hash(self, encoded: str, _password: bytes) -> bool:
-        """Wait."""
-        self.begun.append(encoded)
-        assert self.opened.wait(10)
-        return True
+    def hold(self, name: str) -> Callable[[], bool]:
+        """Make a check that waits."""
+
+        def check() -> bool:
+            self.begun.append(name)
+            assert self.opened.wait(10)
+            return True
+
+        return check
 
 
 async def test_most_trusted_come_first(pool: HashingPool) -> None:
@@ -40,7 +44,7 @@ async def test_most_trusted_come_first(pool: HashingPool) -> None:
     order = [(Trust.SUSPECT, "s1"), (Trust.SUSPECT, "s2"), (Trust.FRESH, "f1"), (Trust.FRESH, "f2"), (Trust.KNOWN, "k")]
     tasks = []
     for trust, name in order:
-        tasks.append(asyncio.create_task(pool.run(trust, gate.hash, name, b"")))
+        tasks.append(asyncio.create_task(pool.run(trust, name, gate.hold(name))))
         await asyncio.sleep(0)
     gate.opened.set()
     assert await asyncio.gather(*tasks) == [True] * len(order)
@@ -48,18 +52,32 @@ async def test_most_trusted_come_first(pool: HashingPool) -> None:
     assert gate.begun.index("k") < gate.begun.index("f2") < gate.begun.index("s2")
 
 
+async def test_logins_that_few_ask_for_come_before_one_that_many_do(pool: HashingPool) -> None:
+    """A thousand places that guess at one login for the first time keep nobody else waiting."""
+    gate = Gate()
+    order = ["attacked"] * 6 + ["other", "another"]
+    tasks = []
+    for name in order:
+        tasks.append(asyncio.create_task(pool.run(Trust.FRESH, name, gate.hold(name))))
+        await asyncio.sleep(0)
+    gate.opened.set()
+    await asyncio.gather(*tasks)
+    assert gate.begun[:2] == ["attacked"] * 2
+    assert sorted(gate.begun[2:4]) == ["another", "other"]
+
+
 @pytest.mark.parametrize("trust", list(Trust))
 async def test_full_line_turns_away(pool: HashingPool, trust: Trust) -> None:
     """Each trust has a line of its own: guesses cannot keep others out of theirs."""
     gate = Gate()
-    tasks = [asyncio.create_task(pool.run(Trust.FRESH, gate.hash, "held", b"")) for _ in range(2)]
+    tasks = [asyncio.create_task(pool.run(Trust.FRESH, "held", gate.hold("held"))) for _ in range(2)]
     await asyncio.sleep(0)
-    tasks += [asyncio.create_task(pool.run(trust, gate.hash, "", b"")) for _ in range(MAX_WAITING[trust])]
+    tasks += [asyncio.create_task(pool.run(trust, "", gate.hold(""))) for _ in range(MAX_WAITING[trust])]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable):
-        await pool.run(trust, gate.hash, "", b"")
+        await pool.run(trust, "", gate.hold(""))
     other = Trust.KNOWN if trust is not Trust.KNOWN else Trust.FRESH
-    tasks.append(asyncio.create_task(pool.run(other, gate.hash, "", b"")))
+    tasks.append(asyncio.create_task(pool.run(other, "", gate.hold(""))))
     gate.opened.set()
     assert all(await asyncio.gather(*tasks))
 
@@ -67,15 +85,15 @@ async def test_full_line_turns_away(pool: HashingPool, trust: Trust) -> None:
 async def test_cancelled_leaves_no_gap(pool: HashingPool) -> None:
     """Who gives up in the line, or right after being called, does not keep a thread for ever."""
     gate = Gate()
-    held = [asyncio.create_task(pool.run(Trust.FRESH, gate.hash, "held", b"")) for _ in range(2)]
+    held = [asyncio.create_task(pool.run(Trust.FRESH, "held", gate.hold("held"))) for _ in range(2)]
     await asyncio.sleep(0)
-    waiting = [asyncio.create_task(pool.run(Trust.FRESH, gate.hash, "gone", b"")) for _ in range(4)]
+    waiting = [asyncio.create_task(pool.run(Trust.FRESH, "gone", gate.hold("gone"))) for _ in range(4)]
     await asyncio.sleep(0)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     gate.opened.set()
     await asyncio.gather(*held)
-    last = [asyncio.create_task(pool.run(Trust.FRESH, gate.hash, "last", b"")) for _ in range(4)]
+    last = [asyncio.create_task(pool.run(Trust.FRESH, "last", gate.hold("last"))) for _ in range(4)]
     assert all(await asyncio.gather(*last))
     assert "gone" not in gate.begun
