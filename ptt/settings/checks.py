@@ -4,7 +4,9 @@ Works on plain keys and values, so that all is reported at once, also beside val
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
@@ -65,6 +67,8 @@ FALLBACKS: Mapping[str, str] = MappingProxyType(
 )
 ONE_HOST = "up"
 """The role that is all the others at once, and starts its own Redis server when none is named."""
+OURS_ALONE = frozenset({"ingress.seal_key_file", "dns_update.tsig_secret_file"})
+"""Files that nobody but their owner may read; private keys for DKIM are looked at where they are read."""
 _SECRETS = ("url", "repository")
 """Parts of keys whose values may hold a password and are not shown."""
 
@@ -93,7 +97,18 @@ def list_missing(role: str, values: Mapping[str, object], origins: Mapping[str, 
             for name, path in _list_files(key, values.get(key))
             if (reason := _try_to_read(key, Path(path)))
         ]
+        problems += _list_exposed(key, values.get(key), origins.get(key, source))
     return problems
+
+
+def _list_exposed(key: str, value: object, origin: str) -> Iterator[str]:
+    """Find fault with a secret file that others may read; systemd's credentials are systemd's to guard."""
+    if key not in OURS_ALONE or not isinstance(value, str) or origin == value:
+        return
+    with suppress(OSError):  # said already
+        status = Path(value).stat()
+        if stat.S_ISREG(status.st_mode) and (mode := stat.S_IMODE(status.st_mode)) & 0o077:
+            yield f"{_place(key, origin)}: has mode {mode:04o}: must be 0600, so that nobody else reads it"
 
 
 def _list_files(key: str, value: object) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,8 @@ class Site:
             certificate.cert_chain_pems[0].write_to_path(str(self.folder / f"{name}.crt"))
         (self.folder / "seal.key").write_text("A" * 43 + "=")
         (self.folder / "tsig.key").write_text(self.bind.secret)
+        for name in ("seal.key", "tsig.key"):
+            (self.folder / name).chmod(0o600)
         (self.folder / "keys").mkdir(mode=0o700)
         (self.folder / "ptt.toml").write_text(self._format_settings())
         subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self.folder / "users.git")], check=True)

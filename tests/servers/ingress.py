@@ -98,6 +98,7 @@ def make_site(folder: Path, redis_url: str) -> IngressSite:
     """Fill a folder."""
     site = IngressSite(folder, redis_url, make_certificate(folder))
     (folder / "seal.key").write_text(base64.b64encode(bytes(range(32))).decode())
+    (folder / "seal.key").chmod(0o600)
     site.write_config()
     site.commit_user()
     return site

@@ -36,25 +36,11 @@ def test_unit_starts_a_program_of_ours_with_settings_it_has(unit: Path) -> None:
     assert set(credentials) <= KEYS
 
 
-def test_only_the_sign_unit_and_container_get_the_keys() -> None:
-    """Private keys and the TSIG secret are with the sign role alone."""
+def test_only_the_sign_unit_gets_the_tsig_secret() -> None:
+    """What publishes keys is with the sign role alone."""
     for unit in UNITS:
         holds = "tsig" in unit.read_text()
         assert holds is (unit.name == "ptt-sign.service"), unit.name
-    services = re.split(r"\n  (?=\w+:\n)", (ROOT / "compose/compose.yaml").read_text().partition("\nvolumes:")[0])
-    holders = [text.partition(":")[0] for text in services if "./keys:" in text or "tsig_secret" in text]
-    assert holders == ["sign"]
-
-
-def test_compose_commands_and_variables_are_ours() -> None:
-    """Each command of a role is one of ours and each PTT_ variable names a key."""
-    text = (ROOT / "compose/compose.yaml").read_text()
-    commands = re.findall(r"^    command: \[(.*)\]$", text, re.MULTILINE)
-    ours = [command.split(", ") for command in commands if not command.startswith("valkey-server")]
-    assert len(ours) == 3
-    assert all(is_command(words) for words in ours)
-    for name in set(re.findall(r"PTT_\w+", text)) - {"PTT_CONFIG"}:
-        assert name.removeprefix("PTT_").lower().replace("__", ".") in KEYS, name
 
 
 def test_compose_example_is_a_valid_configuration(tmp_path: Path) -> None:
