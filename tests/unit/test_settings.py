@@ -383,27 +383,3 @@ def test_load_certificates_in_a_list_do_for_the_one(folder: Path) -> None:
     assert (only.certificate_file, only.key_file) == (folder / "a.pem", folder / "b.pem")
     problems = [problem for problem in list_problems(config, "ingress") if "_file" in problem and "seal" not in problem]
     assert problems == [f"{config}: ingress.certificates[0].key_file: cannot be read: No such file or directory"]
-
-
-@pytest.mark.parametrize(
-    ("mode", "is_refused"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True), (0o644, True)]
-)
-def test_seal_key_that_others_may_read_is_refused(folder: Path, mode: int, is_refused: bool) -> None:  # noqa: FBT001
-    """Who reads the seal key can have anything signed: one clear line, for each role that reads it."""
-    path = write(folder / "seal.key", "A" * 43 + "=")
-    path.chmod(mode)
-    config = write(folder / "ptt.toml", '[ingress]\nseal_key_file = "seal.key"\n')
-    with pytest.raises(ConfigError) as raised:
-        load_settings(config, role="sign")
-    told = f"{config}: ingress.seal_key_file: has mode {mode:04o}: must be 0600, so that nobody else reads it"
-    assert (told in raised.value.problems) is is_refused
-
-
-def test_credential_of_systemd_is_not_asked_for_its_mode(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be 0440 by the access list that systemd puts on it; its folder is the role's alone."""
-    path = write(folder / "credentials/ingress.seal_key_file", "A" * 43 + "=")
-    path.chmod(0o440)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(path.parent))
-    with pytest.raises(ConfigError) as raised:
-        load_settings(role="sign")
-    assert not any("mode" in problem for problem in raised.value.problems)
