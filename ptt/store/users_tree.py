@@ -71,6 +71,9 @@ def read_snapshot(repository: pygit2.Repository, tree: pygit2.Tree, commit: str,
     for login, entry in _list_entries(tree):
         if len(users) == MAX_USERS:
             raise BadTree(FOLDER, f"has more than {MAX_USERS} users")
+        # A tree that no program of Git writes may have a name twice, and which of the files counts would be chance.
+        if login in users:
+            raise BadTree(f"{FOLDER}/{login}{SUFFIX}", "is there twice")
         blobs[login] = entry.id
         unchanged = last.blobs.get(login) == entry.id
         users[login] = last.users[login] if unchanged else _read_user(repository, login, entry.id)
