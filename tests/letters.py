@@ -10,6 +10,7 @@ from ptt.core.address import Address, Domain, ReversePath, parse_address
 from ptt.core.envelope import QueueId
 from ptt.core.errors import NoSuchDomain, PttError
 from ptt.core.notify import RecipientRequest
+from ptt.core.options import NO_OPTIONS, Options
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Outcome
 from ptt.core.ports import Resolver
@@ -64,6 +65,7 @@ class Letter:
     ret: str = ""
     envid: str = ""
     requests: Mapping[str, RecipientRequest] = field(default_factory=dict)
+    options: Options = NO_OPTIONS
     size_bytes: int | None = None
     commit_error: PttError | None = None
     read_error: PttError | None = None
@@ -86,6 +88,7 @@ class Letter:
             ret=self.ret,
             envid=self.envid,
             requests={parse_address(recipient): request for recipient, request in self.requests.items()},
+            options=self.options,
             read=self._read,
             commit=self._commit,
         )

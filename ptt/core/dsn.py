@@ -13,6 +13,7 @@ from enum import StrEnum
 from ptt.core.address import Address, Domain
 from ptt.core.errors import MalformedInput
 from ptt.core.notify import Notify, RecipientRequest
+from ptt.core.options import Deadline, wants_trace
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome
 from ptt.core.reply import Reply
 
@@ -36,6 +37,7 @@ class Action(StrEnum):
 
 
 _EVENTS = {Action.FAILED: Notify.FAILURE, Action.DELAYED: Notify.DELAY, Action.RELAYED: Notify.SUCCESS}
+_NEVER = frozenset({Notify.NEVER})
 _CLASSES = {Action.FAILED: "5", Action.DELAYED: "4", Action.RELAYED: "2"}
 
 
@@ -54,23 +56,30 @@ class ReportedOutcome:
     """What was wrong, in our own words."""
 
 
-def decide_action(outcome: Outcome, *, is_late: bool) -> Action | None:
+def decide_action(outcome: Outcome, *, is_late: bool, deadline: Deadline | None = None) -> Action | None:
     """Decide what is to be reported of an outcome, if anything and if it is wanted.
 
     Args:
         outcome: what an attempt came to.
         is_late: whether the message has waited for so long that its sender is told.
+        deadline: of the message, if it has one.
     """
     if isinstance(outcome, Failed):
         return Action.FAILED
     if isinstance(outcome, Deferred):
         return Action.DELAYED if is_late else None
+    # RFC 2852 section 4: the message leaves those who know its deadline.
+    if wants_trace(deadline) and not outcome.peer.takes_deadlines:
+        return Action.RELAYED
     # RFC 3461 sections 5.2.1 and 5.2.2: who takes requests reports success; of all others we say that we relayed.
     return None if outcome.peer.takes_requests else Action.RELAYED
 
 
-def is_wanted(action: Action, request: RecipientRequest) -> bool:
+def is_wanted(action: Action, request: RecipientRequest, deadline: Deadline | None = None) -> bool:
     """Tell whether a report of this may be sent."""
+    # RFC 2852 section 4: a deadline that ends in a notice asks for it, unless NOTIFY=NEVER says otherwise.
+    if action is not Action.FAILED and wants_trace(deadline) and request.notify != _NEVER:
+        return True
     return request.wants(_EVENTS[action])
 
 

@@ -9,13 +9,14 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.dsn import Action, ReportedOutcome
 from ptt.core.envelope import Envelope, QueueId
 from ptt.core.notify import NEVER_REPORT, NO_REQUEST, decode_xtext
+from ptt.core.options import Options, TlsDemand
 
 MAX_RETURNED = 65_536
 """Octets of the message that a report brings back. The threat: who sends 25 MB to a thousand wrong recipients in the
@@ -112,6 +113,12 @@ def _make_envelope(original: Envelope, recipient: Address, content: bytes, *, sm
         recipients=(recipient,),
         body="7BIT" if content.isascii() else "8BITMIME",
         smtputf8=smtputf8,
+        # RFC 8689 section 5: what a report tells of the message is no less worth hiding; RFC 6710: nor less urgent.
+        ret="HDRS" if original.options.requires_tls else "",
+        options=Options(
+            tls=TlsDemand.REQUIRED if original.options.requires_tls else TlsDemand.POLICY,
+            priority=original.options.priority,
+        ),
         requests={recipient: NEVER_REPORT},
     )
 
@@ -179,6 +186,9 @@ def _format_status(original: Original, outcomes: Sequence[ReportedOutcome], repo
     if envelope.envid:
         head.append(f"Original-Envelope-Id: {_NOT_PRINTABLE.sub('?', decode_xtext(envelope.envid))}")
     head.append(f"Arrival-Date: {format_datetime(original.accepted_at)}")
+    # RFC 2852 section 5.
+    if deadline := envelope.options.deadline:
+        head.append(f"Deliver-By-Date: {format_datetime(datetime.fromtimestamp(deadline.at, UTC))}")
     groups = [head, *(_format_recipient(envelope, outcome) for outcome in outcomes)]
     return "\r\n".join("\r\n".join([*group, ""]) for group in groups)
 
@@ -202,7 +212,8 @@ def _format_recipient(envelope: Envelope, outcome: ReportedOutcome) -> list[str]
 def _choose_returned(original: Original, outcomes: Sequence[ReportedOutcome]) -> tuple[bytes, bool]:
     """Give what of the original is returned, and whether it is the whole message (RFC 3461 sections 4.3 and 6.2)."""
     failed = any(outcome.action is Action.FAILED for outcome in outcomes)
-    if failed and original.envelope.ret == "FULL" and len(original.content) <= MAX_RETURNED:
+    is_whole = original.envelope.ret == "FULL" and not original.envelope.options.requires_tls
+    if failed and is_whole and len(original.content) <= MAX_RETURNED:
         return original.content, True
     return _cut_header(original.content), False
 

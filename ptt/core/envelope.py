@@ -87,6 +87,21 @@ def decide_hold_s(queue_id: QueueId, options: Options) -> float:
     return max(0.0, options.release_at - parse_time_ms(queue_id) / 1000) if options.release_at else 0.0
 
 
+def decide_left_s(queue_id: QueueId, options: Options, age_s: float) -> float | None:
+    """Decide how long there is until the deadline of a message, less than 0 if it has passed.
+
+    Args:
+        queue_id: tells when it was accepted.
+        options: what was asked.
+        age_s: how long ago it was accepted.
+
+    Returns:
+        Seconds, or None without a deadline.
+    """
+    deadline = options.deadline
+    return None if deadline is None else deadline.at - parse_time_ms(queue_id) / 1000 - age_s
+
+
 def parse_queue_id(text: str) -> QueueId:
     """Parse a queue-id that a person typed; any case.
 

@@ -59,6 +59,11 @@ class Options:
 NO_OPTIONS = Options()
 
 
+def wants_trace(deadline: Deadline | None) -> bool:
+    """Tell whether the sender hears of the way also where he did not ask for it by NOTIFY (RFC 2852 section 4)."""
+    return deadline is not None and (deadline.mode is ByMode.NOTIFY or deadline.is_traced)
+
+
 def describe_options(options: Options) -> Mapping[str, object]:
     """Give options in the plain types of JSON, without what was not asked."""
     deadline = options.deadline

@@ -25,6 +25,8 @@ class Peer:
     """TLS version and cipher, empty in clear."""
     takes_requests: bool = False
     """Whether it offers DSN, and so reports success itself where that was asked for (RFC 3461 section 5.2.1)."""
+    takes_deadlines: bool = False
+    """Whether it offers DELIVERBY, and so keeps to the deadline itself (RFC 2852)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

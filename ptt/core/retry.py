@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from ptt.core.options import ByMode, Options
+
 FIRST_PROBE_S = 60.0
 """A short failure, such as a restart of the resolver, must not hold up new mail for the first step of the schedule."""
 JITTER = 0.2
@@ -38,3 +40,19 @@ def decide_backoff(schedule_s: Sequence[float], failures: int, jitter: float) ->
 def is_expired(age: timedelta, max_age: timedelta) -> bool:
     """Tell whether a message has been tried for long enough; the age counts from its acceptance."""
     return age >= max_age
+
+
+def is_overdue(options: Options, left_s: float | None) -> bool:
+    """Tell whether a message must come back now because its deadline has passed (RFC 2852 section 4)."""
+    deadline = options.deadline
+    return deadline is not None and deadline.mode is ByMode.RETURN and left_s is not None and left_s <= 0
+
+
+def shorten_delay(delay_s: float, left_s: float | None) -> float:
+    """Shorten a delay so that a message is looked at when its deadline passes: its sender waits to be told.
+
+    Args:
+        delay_s: by the schedule.
+        left_s: until the deadline; None without one, less than 0 if it has passed.
+    """
+    return delay_s if left_s is None or left_s <= 0 else min(delay_s, left_s + 1)

@@ -104,6 +104,15 @@ def decide_hosts(
     return tuple(dict.fromkeys(chain.from_iterable(groups.values())))[:MAX_HOSTS]
 
 
+def is_own_host(mx_host: str, destination: Domain) -> bool:
+    """Tell whether a mail host bears the name of the domain it serves, or one below it.
+
+    The threat: who forges the answer to an MX query sends the mail to a host of his own, for whose name he has a
+    certificate. Nobody has one for a name of the domain but who holds the domain.
+    """
+    return f".{mx_host.lower().rstrip('.')}".endswith(f".{destination}")
+
+
 def decide_addresses(addresses: Sequence[IPAddress]) -> tuple[IPAddress, ...]:
     """Order the addresses of one host: IPv6 and IPv4 in turn, so that a network without one loses one try only.
 

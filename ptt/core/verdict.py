@@ -45,6 +45,8 @@ class Fault(StrEnum):
     TOO_BIG = "too_big"
     NEEDS_8BITMIME = "needs_8bitmime"
     NEEDS_SMTPUTF8 = "needs_smtputf8"
+    NEEDS_REQUIRETLS = "needs_requiretls"
+    NOT_TRUSTED = "not_trusted"
     BARE_NEWLINE = "bare_newline"
     SPOOL_UNAVAILABLE = "spool_unavailable"
     UNKNOWN = "unknown"
@@ -92,6 +94,9 @@ _RULES = {
     Fault.TOO_BIG: _Rule(Scope.MESSAGE, "the message is larger than the mail host takes", (552, "5.3.4")),
     Fault.NEEDS_8BITMIME: _Rule(Scope.MESSAGE, "the mail host does not take 8-bit content", (554, "5.6.3")),
     Fault.NEEDS_SMTPUTF8: _Rule(Scope.RECIPIENT, "the mail host does not take SMTPUTF8", (553, "5.6.7")),
+    # RFC 8689 section 4.2.1: another host may do; if none does, the message comes back.
+    Fault.NEEDS_REQUIRETLS: _Rule(Scope.HOST, "REQUIRETLS support required", (550, "5.7.30")),
+    Fault.NOT_TRUSTED: _Rule(Scope.HOST, "REQUIRETLS needs a mail host that proves who it is", (550, "5.7.30")),
     Fault.BARE_NEWLINE: _Rule(Scope.MESSAGE, "the message has a bare CR or LF", (554, "5.6.0")),
     Fault.SPOOL_UNAVAILABLE: _Rule(Scope.MESSAGE, "the spool cannot be asked"),
     Fault.UNKNOWN: _Rule(Scope.MESSAGE, "unexpected error"),

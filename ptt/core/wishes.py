@@ -135,6 +135,8 @@ def _is_date(value: str | None) -> bool:
 
 
 WISH_CHECKS: Mapping[str, Callable[[str | None], bool]] = {
+    "REQUIRETLS": lambda value: value is None,
+    "BY": _matches(_BY),
     "HOLDFOR": _matches(_HOLD_FOR),
     "HOLDUNTIL": _is_date,
     "MT-PRIORITY": _matches(_PRIORITY),

@@ -69,8 +69,10 @@ def answer_ehlo(state: State, argument: str) -> Answer:
     # RFC 3207 section 4.2: no STARTTLS inside TLS. RFC 4954 section 4: no AUTH where the password could be read.
     offer = f"AUTH {' '.join(state.mechanisms)}" if state.tls else "STARTTLS"
     # RFC 9422 section 4: what is enforced, and nothing else.
-    limits = (f"LIMITS RCPTMAX={policy.max_recipients}", "MT-PRIORITY", *_offer_hold(policy.wish_limits.max_hold_s))
-    return Greet((policy.hostname, *extensions, *limits, offer, "ENHANCEDSTATUSCODES"))
+    limits = (f"LIMITS RCPTMAX={policy.max_recipients}", "MT-PRIORITY", f"DELIVERBY {policy.wish_limits.min_by_s}")
+    # RFC 8689 section 2: REQUIRETLS within TLS only.
+    wishes = (*limits, *_offer_hold(policy.wish_limits.max_hold_s), *(("REQUIRETLS",) if state.tls else ()))
+    return Greet((policy.hostname, *extensions, *wishes, offer, "ENHANCEDSTATUSCODES"))
 
 
 def _offer_hold(max_hold_s: int) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ class Connections:
         slots = self._slots[session.line]
         if not session.is_usable:
             self._drop(session, slots)
-        elif self._is_closed or session.transactions >= self._limits.messages_per_connection:
+        elif self._is_closed or session.is_used_up or session.transactions >= self._limits.messages_per_connection:
             self._retire(session)
         else:
             self._hand_on(session, slots)

@@ -14,9 +14,9 @@ from ptt import maillog
 from ptt.core.address import Address, Domain
 from ptt.core.errors import LeaseLost, Unavailable
 from ptt.core.outbound import OutboundMessage
-from ptt.core.outcome import Deferred, Outcome, Scope
+from ptt.core.outcome import Deferred, Outcome, Peer, Scope
 from ptt.core.ports import Courier, Resolver
-from ptt.core.routing import IPAddress, Target
+from ptt.core.routing import IPAddress, Target, is_own_host
 from ptt.core.verdict import Fault, Phase, decide_exhausted, decide_fault
 from ptt.smtp.attempt import Attempt
 from ptt.smtp.connections import Connections, Limits
@@ -25,7 +25,7 @@ from ptt.smtp.faults import SessionLost
 from ptt.smtp.routes import Routes
 from ptt.smtp.session import Dialler, Line, Session
 from ptt.smtp.timeouts import DEAD_S, IDLE_S, make_timeouts
-from ptt.smtp.tls import TlsPolicy, make_opportunistic_context
+from ptt.smtp.tls import TlsPolicy, make_opportunistic_context, make_verified_context
 from ptt.smtp.transaction import MAX_RECIPIENTS, Transaction
 
 MAX_TARGETS = 10
@@ -46,6 +46,8 @@ class CourierOptions:
     messages_per_connection: int = 100
     timeout_scale: float = 1.0
     """Factor on the timeouts of RFC 5321 section 4.5.3.2."""
+    ca_file: str | None = None
+    """PEM file of trust anchors for verified TLS; the system's when None."""
     source_addresses: tuple[IPAddress, ...] = ()
     """Where connections come from: the first of the target's IP version; the system's choice if there is none."""
     idle_s: float = IDLE_S
@@ -69,7 +71,10 @@ class SmtpCourier(Courier):
         dialler = Dialler(
             hostname=options.hostname,
             timeouts=make_timeouts(options.timeout_scale),
-            tls_context=make_opportunistic_context(),
+            tls_contexts={
+                TlsPolicy.OPPORTUNISTIC: make_opportunistic_context(),
+                TlsPolicy.VERIFIED: make_verified_context(options.ca_file),
+            },
         )
         limits = Limits(
             connections_per_host=options.connections_per_host,
@@ -111,7 +116,11 @@ class SmtpCourier(Courier):
                 if not isinstance(candidate, Target):
                     attempt.failures.append(candidate)
                     continue
-                if await self._try_target(candidate, attempt):
+                if attempt.message.options.requires_tls:
+                    is_over = await self._try_verified(candidate, destination, attempt)
+                else:
+                    is_over = await self._try_target(candidate, attempt)
+                if is_over:
                     return
                 targets += 1
                 if targets == MAX_TARGETS:
@@ -130,13 +139,25 @@ class SmtpCourier(Courier):
                 # RFC 3207 section 4.1: without a policy that asks for TLS the client may go on without it. Once.
                 await self._deliver(self._make_line(target, TlsPolicy.CLEAR), attempt)
         except SessionLost as lost:
-            attempt.failures.append(lost.failure)
-            if lost.failure.scope is Scope.HOST and not attempt.is_dot_sent:
-                return False
-            failure = lost.failure
-            if isinstance(failure, Deferred):
-                failure = replace(failure, uncertain=False)  # Whom the dot was sent for has an outcome by now.
-            attempt.settle_rest(failure)
+            return _end(attempt, lost)
+        return True
+
+    async def _try_verified(self, target: Target, destination: Domain, attempt: Attempt) -> bool:
+        """Try one address with TLS that can be trusted, or not at all (RFC 8689 section 4.2.1)."""
+        peer = Peer(mx_host=target.mx_host, address=str(target.address))
+        if not is_own_host(target.mx_host, destination):
+            # The RFC wants the MX lookup secured, which ours is not: so only a name of the domain itself will do.
+            attempt.is_reached = True
+            attempt.failures.append(
+                decide_fault(Fault.NOT_TRUSTED, peer=peer, detail="its name is not of the recipient's domain")
+            )
+            return False
+        try:
+            await self._deliver(self._make_line(target, TlsPolicy.VERIFIED), attempt)
+        except SessionLost as lost:
+            # What the host lacks for this message it need not lack for others: the domain is not backed off from.
+            attempt.is_reached |= lost.phase is not Phase.CONNECT
+            return _end(attempt, lost)
         return True
 
     def _make_line(self, target: Target, tls: TlsPolicy) -> Line:
@@ -144,6 +165,12 @@ class SmtpCourier(Courier):
         return Line(target=target, port=self._options.smtp_port, tls=tls, source=next(sources, None))
 
     async def _deliver(self, line: Line, attempt: Attempt) -> None:
+        await self._deliver_some(line, attempt)
+        # RFC 9422 section 4: a host that takes few messages on a connection takes the rest on the next.
+        while attempt.remaining:
+            await self._use(await self._connections.acquire(line), attempt)
+
+    async def _deliver_some(self, line: Line, attempt: Attempt) -> None:
         session = await self._connections.acquire(line)
         is_kept = session.transactions > 0
         try:
@@ -159,10 +186,23 @@ class SmtpCourier(Courier):
         attempt.is_reached = True
         try:
             await settle_unmet_demands(session, attempt)
-            while remaining := attempt.remaining:
-                await Transaction(session, attempt, remaining[:MAX_RECIPIENTS]).run()
+            while (remaining := attempt.remaining) and not session.is_used_up:
+                most = min(MAX_RECIPIENTS, session.extensions.max_recipients or MAX_RECIPIENTS)
+                await Transaction(session, attempt, remaining[:most]).run()
         except BaseException:
             session.abort()
             raise
         finally:
             self._connections.release(session)
+
+
+def _end(attempt: Attempt, lost: SessionLost) -> bool:
+    """Note why a session ended, and tell whether the attempt ends with it."""
+    attempt.failures.append(lost.failure)
+    if lost.failure.scope is Scope.HOST and not attempt.is_dot_sent:
+        return False
+    failure = lost.failure
+    if isinstance(failure, Deferred):
+        failure = replace(failure, uncertain=False)  # Whom the dot was sent for has an outcome by now.
+    attempt.settle_rest(failure)
+    return True

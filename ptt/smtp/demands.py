@@ -1,11 +1,15 @@
-"""What a message needs of its peer, and whom it fails for if the peer lacks it. RFC 1870, RFC 6152, RFC 6531."""
+"""What a message needs of its peer, and whom it fails for if the peer lacks it.
+
+RFC 1870, RFC 6152, RFC 6531, RFC 8689.
+"""
 
 from collections.abc import AsyncGenerator
 
 from ptt.core.outbound import OutboundMessage
-from ptt.core.verdict import Fault, decide_fault
+from ptt.core.verdict import Fault, Phase, decide_fault
 from ptt.smtp.attempt import Attempt
 from ptt.smtp.content import HeaderScan
+from ptt.smtp.faults import SessionLost
 from ptt.smtp.session import Session
 
 
@@ -13,9 +17,14 @@ async def settle_unmet_demands(session: Session, attempt: Attempt) -> None:
     """Fail the recipients that the peer cannot be given the message for; nothing is sent for them.
 
     Raises:
+        SessionLost: another host may be given it.
         Unavailable: the header had to be looked at and the spool is away.
     """
     message, extensions = attempt.message, session.extensions
+    if message.options.requires_tls and not extensions.require_tls:
+        # RFC 8689 section 4.2.1: the next host may offer it.
+        failure = decide_fault(Fault.NEEDS_REQUIRETLS, peer=session.peer)
+        raise SessionLost(failure, Phase.EHLO, Fault.NEEDS_REQUIRETLS)
     if 0 < extensions.size_limit < message.size_bytes:
         # RFC 1870 section 6.1: a message over the limit that was named would be refused in any case.
         attempt.settle_rest(decide_fault(Fault.TOO_BIG, peer=session.peer))

@@ -17,7 +17,7 @@ import aiosmtplib
 from ptt.core.outcome import Peer
 from ptt.core.reply import Reply, make_reply
 from ptt.core.routing import IPAddress, Target
-from ptt.core.verdict import Fault, Phase, decide_refusal, is_expected
+from ptt.core.verdict import Fault, Phase, decide_fault, decide_refusal, is_expected
 from ptt.smtp.commands import Extensions, parse_extensions
 from ptt.smtp.faults import SESSION_ERRORS, SessionLost, make_loss, to_reply
 from ptt.smtp.protocol import MalformedReply, ReplyProtocol
@@ -42,7 +42,7 @@ class Dialler:
     hostname: str
     """Our name in EHLO."""
     timeouts: Mapping[Phase, float]
-    tls_context: ssl.SSLContext
+    tls_contexts: Mapping[TlsPolicy, ssl.SSLContext]
 
 
 class Session:
@@ -59,7 +59,7 @@ class Session:
         self.idle_since = 0.0
         self.peer = Peer(mx_host=line.target.mx_host, address=str(line.target.address))
         self._timeouts = dialler.timeouts
-        self._tls_context = dialler.tls_context
+        self._tls_context = dialler.tls_contexts.get(line.tls)
         self._protocol = ReplyProtocol(asyncio.get_running_loop())
         self._client = aiosmtplib.SMTP(
             hostname=line.target.mx_host, local_hostname=dialler.hostname, timeout=None, start_tls=False
@@ -69,6 +69,11 @@ class Session:
     def is_usable(self) -> bool:
         """Tell whether a transaction could begin now: connected, and no reply is missing or too many."""
         return self._protocol.is_in_step
+
+    @property
+    def is_used_up(self) -> bool:
+        """Tell whether the host takes no more messages on this connection (RFC 9422 section 4)."""
+        return 0 < self.extensions.max_messages <= self.transactions
 
     async def open(self) -> None:
         """Connect, read the greeting, say EHLO, and again after STARTTLS.
@@ -80,12 +85,14 @@ class Session:
         greeting = await self.read_reply(Phase.GREETING)
         self._require(Phase.GREETING, greeting)
         await self._greet()
-        if self.line.tls is TlsPolicy.OPPORTUNISTIC and self._client.supports_extension("starttls"):
+        if self._tls_context is not None and self._client.supports_extension("starttls"):
             await self._start_tls()
             # RFC 3207 section 4.2: what was learnt before TLS is forgotten; aiosmtplib has done so.
             await self._greet()
-        self.extensions = parse_extensions(self._client.esmtp_extensions)
-        self.peer = replace(self.peer, takes_requests=self.extensions.dsn)
+        elif self.line.tls is TlsPolicy.VERIFIED:
+            raise SessionLost(decide_fault(Fault.NEEDS_REQUIRETLS, peer=self.peer), Phase.EHLO, Fault.NEEDS_REQUIRETLS)
+        self.extensions = extensions = parse_extensions(self._client.esmtp_extensions)
+        self.peer = replace(self.peer, takes_requests=extensions.dsn, takes_deadlines=extensions.deliver_by)
 
     def send(self, data: bytes, *, replies: int, phase: Phase, is_final: bool = False) -> None:
         """Write commands or content that get ``replies`` replies; ``is_final`` if it ends with the final dot.
@@ -188,7 +195,9 @@ class Session:
             raise SessionLost(refusal, Phase.STARTTLS, Fault.TLS_FAILED) from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             self._forbid_injection()
-            raise make_loss(error, Phase.STARTTLS, self.peer, Fault.TLS_FAILED) from error
+            is_refused = isinstance(error.__cause__ or error, ssl.SSLCertVerificationError)
+            fault = Fault.NOT_TRUSTED if is_refused else Fault.TLS_FAILED
+            raise make_loss(error, Phase.STARTTLS, self.peer, fault) from error
         self._forbid_injection()
         self.peer = replace(self.peer, tls=self._describe_tls())
 

@@ -1,4 +1,4 @@
-"""How much TLS a connection asks for. RFC 3207; RFC 7435 for the opportunistic kind."""
+"""How much TLS a connection asks for. RFC 3207; RFC 7435 for the opportunistic kind, RFC 8689 for the verified."""
 
 import ssl
 from enum import StrEnum
@@ -9,6 +9,8 @@ class TlsPolicy(StrEnum):
 
     OPPORTUNISTIC = "opportunistic"
     """STARTTLS if it is offered, whatever the certificate says."""
+    VERIFIED = "verified"
+    """STARTTLS, and a certificate for the name of the MX host from somebody we trust; nothing less will do."""
     CLEAR = "clear"
     """No TLS: the second try after STARTTLS failed."""
 
@@ -22,5 +24,16 @@ def make_opportunistic_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def make_verified_context(ca_file: str | None = None) -> ssl.SSLContext:
+    """Make the context for hosts that must prove who they are (RFC 8689 section 4.2.1, RFC 9525).
+
+    Args:
+        ca_file: PEM file of trust anchors; the system's when None.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

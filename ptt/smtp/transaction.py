@@ -5,6 +5,7 @@ its reply. The path through the replies is the same. Everything before `commit` 
 everything after it is either answered or uncertain.
 """
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 from ptt.core.address import Address
@@ -73,7 +74,7 @@ class Transaction:
     async def _open(self) -> bool:
         """Send the envelope and DATA; tell whether the peer waits for content."""
         message, extensions = self._attempt.message, self._session.extensions
-        mail = format_mail(message, extensions)
+        mail = format_mail(message, extensions, time.time())
         asked = message.requests
         recipients = [(one, format_rcpt(one, asked.get(one, NO_REQUEST), extensions)) for one in self._recipients]
         reset = [RSET] if self._session.needs_reset else []

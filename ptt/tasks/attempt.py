@@ -9,13 +9,13 @@ from datetime import timedelta
 
 from ptt import maillog
 from ptt.core.address import Address
-from ptt.core.envelope import Envelope, decide_hold_s, parse_envelope
+from ptt.core.envelope import Envelope, decide_hold_s, decide_left_s, parse_envelope
 from ptt.core.errors import LeaseLost, Unavailable
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from ptt.core.ports import Courier
 from ptt.core.reply import Reply
-from ptt.core.retry import decide_backoff, decide_delay, is_expired
+from ptt.core.retry import decide_backoff, decide_delay, is_expired, is_overdue, shorten_delay
 from ptt.store.attempts import Attempt, Recorded
 from ptt.store.entries import RelayEntry
 from ptt.store.relay_queue import RelayQueue
@@ -23,6 +23,12 @@ from ptt.tasks.records import select_records
 from ptt.tasks.telling import describe, shorten, tell, tell_uncertain
 
 EXPIRED = Reply(550, "5.4.7", "Delivery time expired")
+OVERDUE = Failed(
+    reason="not delivered by the time that its sender set (DELIVERBY)",
+    scope=Scope.RECIPIENT,
+    reply=EXPIRED,
+    is_remote=False,
+)
 HOLD_REASON = "the remote server may have it already"
 SPOOL_WAIT_S = 2.0
 """How long a message waits whose attempt was given up because Redis was away."""
@@ -56,7 +62,11 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
             await _hold(queue, entry)
             return None
     envelope = parse_envelope(entry.envelope_json)
+    left_s = decide_left_s(entry.queue_id, envelope.options, entry.age_s)
     entry = _count_from_release(entry, envelope)
+    if is_overdue(envelope.options, left_s):
+        await _return_overdue(queue, entry, envelope)
+        return None
     progress = _Progress(queue, entry, envelope)
     began_s = time.monotonic()
     try:
@@ -77,10 +87,10 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
     final = [(recipient, expire(outcome, entry, policy)) for recipient, outcome in outcomes]
     delay_s = decide_delay(policy.retry_schedule_s, entry.attempts + 1, policy.jitter()).total_seconds()
     hold = HOLD_REASON if policy.holds_uncertain and any(_is_uncertain(outcome) for _, outcome in final) else ""
-    is_late = entry.age_s >= policy.delay_notice_after_s and not hold
+    is_late = _is_late(policy, entry, left_s) and not hold
     plan = Attempt(
         remaining=(),
-        delay_s=delay_s,
+        delay_s=shorten_delay(delay_s, left_s),
         counts=True,
         history=b"",
         hold=hold,
@@ -89,7 +99,7 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         reverse_path=progress.reverse_path,
         records=select_records(envelope, final, is_late=is_late),
         is_late=is_late,
-        backoff_s=_decide_backoff_s(policy, entry) if unreached else 0,
+        backoff_s=shorten_delay(_decide_backoff_s(policy, entry), left_s) if unreached else 0,
     )
     recorded = await _record(queue, entry, final, plan)
     return unreached if recorded is Recorded.BACKED_OFF else None
@@ -102,9 +112,13 @@ async def settle_untried(queue: RelayQueue, policy: AttemptPolicy, entry: RelayE
         LeaseLost: another worker owns the entry; nothing was recorded.
     """
     envelope = parse_envelope(entry.envelope_json)
+    left_s = decide_left_s(entry.queue_id, envelope.options, entry.age_s)
     entry = _count_from_release(entry, envelope)
+    if is_overdue(envelope.options, left_s):
+        await _return_overdue(queue, entry, envelope)
+        return
     outcomes = [(recipient, expire(unreached, entry, policy)) for recipient in entry.recipients]
-    is_late = entry.age_s >= policy.delay_notice_after_s
+    is_late = _is_late(policy, entry, left_s)
     plan = replace(
         _give_back(entry, entry.due_in_s),
         reverse_path=str(envelope.reverse_path or "<>"),
@@ -115,6 +129,22 @@ async def settle_untried(queue: RelayQueue, policy: AttemptPolicy, entry: RelayE
         await _record(queue, entry, outcomes, plan)
     else:
         await queue.record(entry, replace(plan, why=shorten(unreached)))
+
+
+async def _return_overdue(queue: RelayQueue, entry: RelayEntry, envelope: Envelope) -> None:
+    """Fail who is left of a message whose deadline has passed, without an attempt (RFC 2852 section 4)."""
+    outcomes = [(recipient, OVERDUE) for recipient in entry.recipients]
+    plan = replace(
+        _give_back(entry, 0),
+        reverse_path=str(envelope.reverse_path or "<>"),
+        records=select_records(envelope, outcomes, is_late=False),
+    )
+    await _record(queue, entry, outcomes, plan)
+
+
+def _is_late(policy: AttemptPolicy, entry: RelayEntry, left_s: float | None) -> bool:
+    # RFC 2852 section 4: with a deadline for a notice, that is when the sender wants to hear.
+    return entry.age_s >= policy.delay_notice_after_s or (left_s is not None and left_s <= 0)
 
 
 def find_unreached(outcomes: Sequence[tuple[Address, Outcome]]) -> Deferred | None:

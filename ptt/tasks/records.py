@@ -23,11 +23,12 @@ def select_records(envelope: Envelope, outcomes: Iterable[tuple[Address, Outcome
     # RFC 5321 section 4.5.5, RFC 3461 section 5.2: mail with the null reverse-path is never answered by a report.
     if envelope.reverse_path is None:
         return NOTHING
+    deadline = envelope.options.deadline
     delayed: list[ReportedOutcome] = []
     final: list[ReportedOutcome] = []
     for recipient, outcome in outcomes:
-        action = decide_action(outcome, is_late=is_late)
-        if action and is_wanted(action, envelope.requests.get(recipient, NO_REQUEST)):
+        action = decide_action(outcome, is_late=is_late, deadline=deadline)
+        if action and is_wanted(action, envelope.requests.get(recipient, NO_REQUEST), deadline):
             told = delayed if action is Action.DELAYED else final
             told.append(make_reported(recipient, outcome, action))
     return Records(split_reported(delayed), split_reported(final)) if delayed or final else NOTHING

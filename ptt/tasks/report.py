@@ -103,6 +103,7 @@ class ReportService:
             content=dsn.content,
             content_sha256=digest,
             seal=compute_seal(self.seal_key, queue_id, envelope_json, digest),
+            priority=dsn.envelope.options.priority,
         )
 
     def _tell(self, entry: ReportEntry, submission: Submission, outcomes: Sequence[ReportedOutcome]) -> None:
@@ -143,7 +144,7 @@ def select_outcomes(records: Sequence[bytes], envelope: Envelope) -> Sequence[Re
         for record in records
         for outcome in parse_reported(record)
         if outcome.recipient in recipients
-        and is_wanted(outcome.action, envelope.requests.get(outcome.recipient, NO_REQUEST))
+        and is_wanted(outcome.action, envelope.requests.get(outcome.recipient, NO_REQUEST), envelope.options.deadline)
     ]
     if not outcomes:
         raise MalformedInput("nothing that may be reported was recorded")

@@ -35,6 +35,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
             connections_per_host=relay.connections_per_host,
             messages_per_connection=relay.messages_per_connection,
             timeout_scale=relay.timeout_scale,
+            ca_file=str(relay.ca_file) if relay.ca_file else None,
         ),
     )
     lease_s = settings.queue.lease_s

@@ -1,6 +1,7 @@
 """Which outcomes are reported, and how they are written down until they are."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,8 @@ from ptt.core.dsn import (
     parse_reported,
 )
 from ptt.core.errors import MalformedInput
-from ptt.core.notify import NO_REQUEST, Notify, RecipientRequest
+from ptt.core.notify import NEVER_REPORT, NO_REQUEST, Notify, RecipientRequest
+from ptt.core.options import ByMode, Deadline
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Peer, Scope
 from ptt.core.reply import Reply
 from ptt.core.verdict import Fault, decide_fault
@@ -62,6 +64,34 @@ def test_only_what_was_asked_for_is_reported(notify: set[Notify] | None, expecte
     """RFC 3461 section 4.1; without NOTIFY failures and delays are reported."""
     request = NO_REQUEST if notify is None else RecipientRequest(notify=frozenset(notify))
     assert {action for action in Action if is_wanted(action, request)} == expected
+
+
+@pytest.mark.parametrize(
+    ("deadline", "expected"),
+    [
+        (None, {Action.FAILED}),
+        (Deadline(at=1, mode=ByMode.RETURN), {Action.FAILED}),
+        (Deadline(at=1, mode=ByMode.NOTIFY), set(Action)),
+        (Deadline(at=1, mode=ByMode.RETURN, is_traced=True), set(Action)),
+    ],
+)
+def test_deadline_that_asks_for_notices_is_asked_once_more_than_notify(
+    deadline: Deadline | None, expected: set[Action]
+) -> None:
+    """RFC 2852 section 4: a notice of delay and of relaying, unless NOTIFY=NEVER forbids every report."""
+    request = RecipientRequest(notify=frozenset({Notify.FAILURE}))
+    assert {action for action in Action if is_wanted(action, request, deadline)} == expected
+    assert not any(is_wanted(action, NEVER_REPORT, deadline) for action in Action)
+
+
+@pytest.mark.parametrize("mode", ByMode)
+def test_host_that_knows_deadlines_takes_the_message_over(mode: ByMode) -> None:
+    """RFC 2852 section 4: only where nobody keeps to the deadline any more is the sender told that it was relayed."""
+    deadline = Deadline(at=1, mode=mode)
+    expected = Action.RELAYED if mode is ByMode.NOTIFY else None
+    assert decide_action(TAKEN_BY_DSN, is_late=False, deadline=deadline) is expected
+    knowing = replace(TAKEN_BY_DSN, peer=replace(TAKEN_BY_DSN.peer, takes_deadlines=True))
+    assert decide_action(knowing, is_late=False, deadline=deadline) is None
 
 
 def make(outcome: Outcome, action: Action) -> ReportedOutcome:

@@ -12,6 +12,7 @@ from ptt.core.dsn import MAX_TEXT, Action, ReportedOutcome
 from ptt.core.dsn_message import MAX_RETURNED, Dsn, Original, Reporter, make_dsn
 from ptt.core.envelope import Envelope, QueueId
 from ptt.core.notify import NEVER_REPORT, RecipientRequest
+from ptt.core.options import NO_OPTIONS, ByMode, Deadline, Options, TlsDemand
 
 RITA = Address("rita", Domain("destination.test"))
 ALICE = Address("alice", Domain("bounces.example.test"))
@@ -233,3 +234,18 @@ def test_eight_bit_body_comes_back_as_it_is() -> None:
     message = read(dsn)
     assert part_of(message, 2)["Content-Transfer-Encoding"] == "8bit"
     assert message["Content-Transfer-Encoding"] == "8bit"
+
+
+def test_report_on_mail_that_needs_tls_needs_it_too_and_returns_the_header_alone() -> None:
+    """RFC 8689 section 5; RFC 6710: a report is as urgent as what it is on; RFC 2852 section 5: its deadline."""
+    deadline = Deadline(at=1_767_323_045, mode=ByMode.RETURN)
+    options = Options(tls=TlsDemand.REQUIRED, priority=4, deadline=deadline, release_at=7)
+    dsn = report(ret="FULL", options=options)
+    assert dsn.envelope.options == Options(tls=TlsDemand.REQUIRED, priority=4)
+    assert dsn.envelope.ret == "HDRS"
+    message = read(dsn)
+    assert part_of(message, 2).get_content_type() == "text/rfc822-headers"
+    assert groups_of(message)[0]["Deliver-By-Date"] == "Fri, 02 Jan 2026 03:04:05 +0000"
+    optional = report(ret="FULL", options=Options(tls=TlsDemand.OPTIONAL))
+    assert optional.envelope.options == NO_OPTIONS
+    assert part_of(read(optional), 2).get_content_type() == "message/rfc822"

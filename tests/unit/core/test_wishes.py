@@ -1,9 +1,9 @@
-"""What MAIL may ask of the way, and what it comes to. RFC 4865, RFC 6710."""
+"""What MAIL may ask of the way, and what it comes to. RFC 4865, RFC 2852, RFC 6710, RFC 8689."""
 
 import pytest
 
 from ptt.core.errors import Refused
-from ptt.core.options import NO_OPTIONS, Options, TlsDemand
+from ptt.core.options import NO_OPTIONS, ByMode, Deadline, Options, TlsDemand
 from ptt.core.path import parse_mail
 from ptt.core.wishes import NO_WISHES, USUAL_LIMITS, Wishes, check_wishes, decide_options
 from ptt.ingress.names import to_ascii
@@ -29,6 +29,15 @@ def parse(parameters: str) -> Wishes:
         ("MT-PRIORITY=-9", Options(priority=-9)),
         ("MT-PRIORITY=0", NO_OPTIONS),
         ("mt-priority=9", Options(priority=9)),
+        ("REQUIRETLS", Options(tls=TlsDemand.REQUIRED)),
+        ("BY=60;R", Options(deadline=Deadline(at=NOW + 60, mode=ByMode.RETURN))),
+        ("by=120;rt", Options(deadline=Deadline(at=NOW + 120, mode=ByMode.RETURN, is_traced=True))),
+        ("BY=-5;N", Options(deadline=Deadline(at=NOW - 5, mode=ByMode.NOTIFY))),
+        ("BY=1;NT", Options(deadline=Deadline(at=NOW + 1, mode=ByMode.NOTIFY, is_traced=True))),
+        (
+            "HOLDFOR=60 BY=120;R",
+            Options(release_at=NOW + 60, deadline=Deadline(at=NOW + 120, mode=ByMode.RETURN)),
+        ),
         ("HOLDFOR=5 MT-PRIORITY=3", Options(release_at=NOW + 5, priority=3)),
     ],
 )
@@ -56,6 +65,18 @@ def test_what_is_asked_becomes_instants(parameters: str, expected: Options) -> N
         ("HOLDUNTIL=2026-11-18T07:00:00Z", "501 5.5.4"),
         ("HOLDUNTIL=2026-12-18T07:00:00Z", "501 5.5.4"),
         ("HOLDFOR=60 HOLDUNTIL=2026-11-18T12:00:00Z", "501 5.5.4"),
+        ("REQUIRETLS=1", "501 5.5.4"),
+        ("BY", "501 5.5.4"),
+        ("BY=", "501 5.5.4"),
+        ("BY=60", "501 5.5.4"),
+        ("BY=60;", "501 5.5.4"),
+        ("BY=60;X", "501 5.5.4"),
+        ("BY=60;RTT", "501 5.5.4"),
+        ("BY=1234567890;R", "501 5.5.4"),
+        ("BY=0;R", "501 5.5.4"),
+        ("BY=-1;R", "501 5.5.4"),
+        ("BY=59;R", "555 5.5.4"),
+        ("HOLDFOR=600 BY=600;R", "501 5.5.4"),
         ("MT-PRIORITY", "501 5.5.4"),
         ("MT-PRIORITY=10", "501 5.5.4"),
         ("MT-PRIORITY=+1", "501 5.5.4"),

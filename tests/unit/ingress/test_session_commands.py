@@ -14,7 +14,7 @@ ALICE = "MAIL FROM:<alice@example.test>"
 RITA = "RCPT TO:<rita@destination.test>"
 
 
-OFFERED = ["MT-PRIORITY", "FUTURERELEASE 604800"]
+OFFERED = ["MT-PRIORITY", "DELIVERBY 60", "FUTURERELEASE 604800"]
 
 
 def sort_extensions(lines: list[str]) -> list[str]:
@@ -28,7 +28,7 @@ def heads(replies: list[str]) -> list[str]:
 
 
 async def test_ehlo_lists_what_is_implemented_and_nothing_else() -> None:
-    """RFC 3207 section 4.2 and RFC 4954 section 4: STARTTLS in clear only, AUTH inside TLS only."""
+    """RFC 3207 section 4.2, RFC 4954 section 4, RFC 8689 section 2: STARTTLS in clear, AUTH and REQUIRETLS in TLS."""
     common = ["PIPELINING", "SIZE 200000", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "LIMITS RCPTMAX=100"]
     async with running_submission() as server:
         async with connected(server, implicit=False) as client:
@@ -37,7 +37,7 @@ async def test_ehlo_lists_what_is_implemented_and_nothing_else() -> None:
         async with connected(server) as client:
             lines = (await client.ask("EHLO client.test")).split("\n")
             auth = "AUTH SCRAM-SHA-256 PLAIN LOGIN"
-            assert sort_extensions(lines) == [HOSTNAME, *common, *OFFERED, auth, "ENHANCEDSTATUSCODES"]
+            assert sort_extensions(lines) == [HOSTNAME, *common, *OFFERED, "REQUIRETLS", auth, "ENHANCEDSTATUSCODES"]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,15 @@ import pytest
 from ptt.core.address import Address, parse_domain
 from ptt.core.errors import MalformedInput
 from ptt.core.notify import Notify, RecipientRequest
+from ptt.core.options import ByMode, Deadline, Options, TlsDemand
 from ptt.smtp.commands import Extensions, format_mail, format_rcpt, parse_extensions
 from tests.letters import Letter
 
 ALL = Extensions(pipelining=True, size=True, size_limit=1000, eight_bit_mime=True, smtputf8=True)
+ASKED = Options(
+    tls=TlsDemand.REQUIRED, deadline=Deadline(at=100, mode=ByMode.RETURN, is_traced=True), priority=-3, release_at=50
+)
+OVER = Options(deadline=Deadline(at=0, mode=ByMode.NOTIFY))
 
 
 @pytest.mark.parametrize(
@@ -18,6 +23,11 @@ ALL = Extensions(pipelining=True, size=True, size_limit=1000, eight_bit_mime=Tru
         ({"size": "", "pipelining": ""}, Extensions(size=True, pipelining=True)),
         ({"size": "1000", "8bitmime": "", "smtputf8": "", "pipelining": ""}, ALL),
         ({"dsn": ""}, Extensions(dsn=True)),
+        (
+            {"requiretls": "", "deliverby": "60", "mt-priority": "MIXER", "limits": "MAILMAX=2 rcptmax=30 X=1"},
+            Extensions(require_tls=True, deliver_by=True, mt_priority=True, max_recipients=30, max_messages=2),
+        ),
+        ({"limits": "RCPTMAX=0 MAILMAX=x"}, Extensions()),
         ({"size": "0"}, Extensions(size=True)),
         ({"size": "abc"}, Extensions(size=True)),
         ({"size": "-5"}, Extensions(size=True)),
@@ -44,6 +54,13 @@ def test_parse_extensions_takes_what_is_sound(keywords: dict[str, str], expected
             Extensions(dsn=True),
             b"MAIL FROM:<alice@example.org> RET=FULL ENVID=a+20b\r\n",
         ),
+        (Letter(options=ASKED), Extensions(), b"MAIL FROM:<alice@example.org>\r\n"),
+        (
+            Letter(options=ASKED, ret="FULL"),
+            Extensions(require_tls=True, deliver_by=True, mt_priority=True, dsn=True),
+            b"MAIL FROM:<alice@example.org> RET=HDRS REQUIRETLS MT-PRIORITY=-3 BY=40;RT\r\n",
+        ),
+        (Letter(options=OVER), Extensions(deliver_by=True), b"MAIL FROM:<alice@example.org> BY=-60;N\r\n"),
         (Letter(smtputf8=True, body="8BITMIME"), Extensions(), b"MAIL FROM:<alice@example.org>\r\n"),
     ],
 )
@@ -51,7 +68,7 @@ def test_format_mail_uses_only_what_is_offered_and_needed(
     letter: Letter, extensions: Extensions, expected: bytes
 ) -> None:
     """RFC 5321 section 4.1.1.11: a parameter of an extension that was not offered must not be sent."""
-    assert format_mail(letter.message, extensions) == expected
+    assert format_mail(letter.message, extensions, now_s=60) == expected
 
 
 def test_format_rcpt_keeps_the_local_part_as_it_is() -> None:

@@ -26,7 +26,9 @@ async def make_connections() -> AsyncIterator[MakeConnections]:
 
     def make(connections_per_host: int = 5, max_idle: int = 100, max_dead: int = 100) -> Connections:
         dialler = Dialler(
-            hostname="relay.example.org", timeouts=make_timeouts(1), tls_context=make_opportunistic_context()
+            hostname="relay.example.org",
+            timeouts=make_timeouts(1),
+            tls_contexts={TlsPolicy.OPPORTUNISTIC: make_opportunistic_context()},
         )
         limits = Limits(
             connections_per_host=connections_per_host,
