@@ -119,7 +119,6 @@ async def test_relay_that_was_frozen_does_not_take_its_own_messages_for_a_dead_w
     await spool_signed(address, 1)
     courier = SlowCourier()
     queue = RelayQueue(address, 30)
-    queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
     service = RelayService(queue, courier, POLICY, 30)
     await service.start()
     try:
@@ -129,6 +128,7 @@ async def test_relay_that_was_frozen_does_not_take_its_own_messages_for_a_dead_w
             client.zadd(keys.queue(DESTINATION), {format_queue_id(1_700_000_000_000, 0): 1})
             service._renewed_at -= 60  # noqa: SLF001 - what SIGSTOP does
             await first
+            queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
             again = asyncio.create_task(service.serve(DESTINATION))
             await wait_until_async(
                 lambda: (client.zscore(keys.queue(DESTINATION), format_queue_id(1_700_000_000_000, 0)) or 0) > 1,
