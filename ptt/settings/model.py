@@ -256,6 +256,8 @@ class Relay(Section):
     """Port of the resolvers."""
     smtp_port: Port = Field(default=25, ge=1, le=65535)
     """Port of the MX hosts."""
+    source_addresses: tuple[IPvAnyAddress, ...] = ()
+    """Where connections come from: the first of the target's IP version; the system's choice when absent."""
     allow_private_addresses: bool = False
     """Deliver to MX hosts in loopback and private address ranges."""
     ca_file: Path | None = None

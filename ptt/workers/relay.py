@@ -31,6 +31,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
             hostname=settings.ehlo_hostname,
             resolver=resolver,
             smtp_port=relay.smtp_port,
+            source_addresses=relay.source_addresses,
             allow_private_addresses=relay.allow_private_addresses,
             connections_per_host=relay.connections_per_host,
             messages_per_connection=relay.messages_per_connection,

@@ -64,6 +64,7 @@ class Commands:
 async def test_deferred_message_is_shown_held_released_and_traced(site: Site) -> None:
     """With the settings alone the commands find the embedded Valkey; each tells what the destination really said."""
     site.settings["PTT_RELAY__RETRY_SCHEDULE_S"] = "[600]"
+    site.settings["PTT_RELAY__SOURCE_ADDRESSES"] = '["127.0.0.78"]'
     ptt = Commands(site)
     await ptt.run("queue", "list", expected=75)
     later = Script(answers={"RCPT": [b"451 4.7.1 greylisted, come back\r\n", b"250 2.1.5 ok\r\n"]})
@@ -81,6 +82,8 @@ async def test_deferred_message_is_shown_held_released_and_traced(site: Site) ->
         await ptt.run("queue", "release", queue_id)
         await wait_until_async(lambda: site.has_event("message.done"), "the message is delivered", 30)
         assert [one.recipients for one in destination.accepted] == [[f"<{RECIPIENT}>"]]
+        # Greylisting knows a client by its address: the second try comes from the same.
+        assert set(destination.clients) == {"127.0.0.78"}
     assert await ptt.list() == []
     await ptt.run("queue", "show", queue_id, expected=3)
     for subject in (queue_id, RECIPIENT, "alice@example.test"):
