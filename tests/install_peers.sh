@@ -5,7 +5,7 @@ set -eu
 if [ "${1:-}" = venv ]; then
   packages="python3-venv"
 else
-  packages="bind9 bind9-dnsutils curl dovecot-core git gnupg gpgv knot libmail-dkim-perl opendkim opendkim-tools openssh-client openssh-server openssl pdns-backend-sqlite3 pdns-server postfix redis-server swaks"
+  packages="bind9 bind9-dnsutils curl dovecot-core git gnupg gpgv gsasl knot libmail-dkim-perl msmtp node-nodemailer opendkim opendkim-tools openssh-client openssh-server openssl pdns-backend-sqlite3 pdns-server postfix redis-server swaks"
 fi
 missing=""
 for package in $packages; do

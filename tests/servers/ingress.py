@@ -58,10 +58,14 @@ class IngressSite:
 
     def commit_user(self, *, enabled: bool = True) -> None:
         """Commit Alice to the users repository."""
+        text = f'password = "{hash_password(PASSWORD.encode())}"\naddresses = ["{SENDER}"]\n'
+        self.commit_file(LOGIN, text + f"enabled = {str(enabled).lower()}\n")
+
+    def commit_file(self, login: str, text: str) -> None:
+        """Commit the file of a user."""
         users = self.repository / "users"
         users.mkdir(parents=True, exist_ok=True)
-        text = f'password = "{hash_password(PASSWORD.encode())}"\naddresses = ["{SENDER}"]\n'
-        (users / f"{LOGIN}.toml").write_text(text + f"enabled = {str(enabled).lower()}\n")
+        (users / f"{login}.toml").write_text(text)
         identity = ("-c", "user.name=test", "-c", "user.email=test@example.test")
         commands = [("add", "-A"), (*identity, "commit", "-q", "-m", "users")]
         if not (self.repository / ".git").exists():
