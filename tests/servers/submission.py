@@ -99,10 +99,12 @@ class FixedUsers:
     users: dict[str, User] = field(default_factory=lambda: {ALICE.login: ALICE})
     fault: Exception | None = None
     asked: list[str] = field(default_factory=list)
+    passwords: list[bytes] = field(default_factory=list)
 
     async def authenticate(self, login: str, password: bytes, attempt: Attempt) -> User | None:
         """Compare."""
         self.asked.append(login)
+        self.passwords.append(password)
         if self.fault is not None:
             raise self.fault
         await attempt.ask()

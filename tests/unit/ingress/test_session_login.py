@@ -6,9 +6,11 @@ import logging
 import pytest
 
 from ptt.core.errors import Unavailable
+from ptt.core.scram import make_verifier
 from ptt.ingress.gate import MAX_PASSWORD
 from ptt.maillog import JsonFormatter
 from tests.servers.submission import ALICE, PASSWORD, connected, encode, logged_in, plain, running_submission
+from tests.waiting import wait_until_async
 
 OK = "235 2.7.0 Authentication successful"
 INVALID = "535 5.7.8 Authentication credentials invalid"
@@ -19,12 +21,13 @@ MAIL = "MAIL FROM:<alice@example.test>"
 @pytest.mark.parametrize(
     "lines",
     [
-        [f"AUTH PLAIN {GOOD}"],
-        [f"auth plain {GOOD}"],
-        [f"AUTH PLAIN {plain('alice', PASSWORD, 'alice')}"],
-        ["AUTH PLAIN", GOOD],
-        ["AUTH LOGIN", encode(b"alice"), encode(PASSWORD)],
-        [f"AUTH LOGIN {encode(b'alice')}", encode(PASSWORD)],
+        pytest.param([f"AUTH PLAIN {GOOD}"], id="plain"),
+        pytest.param([f"auth plain {GOOD}"], id="C113"),
+        pytest.param([f"AUTH PLAIN {plain('alice', PASSWORD, 'alice')}"], id="C124"),
+        pytest.param(["AUTH PLAIN", GOOD], id="plain-asked"),
+        pytest.param(["AUTH LOGIN", encode(b"alice"), encode(PASSWORD)], id="login"),
+        pytest.param([f"AUTH LOGIN {encode(b'alice')}", encode(PASSWORD)], id="login-initial"),
+        pytest.param(["aUtH lOgIn", encode(b"alice"), encode(PASSWORD)], id="C113-login"),
     ],
 )
 @pytest.mark.parametrize("implicit", [True, False])
@@ -52,37 +55,41 @@ async def test_challenges_are_what_clients_know() -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["AUTH"], "501 5.5.4"),
-        (["AUTH NOPE"], "504 5.5.4"),
-        (["AUTH PLAIN ="], "535 5.7.8"),
-        (["AUTH PLAIN !"], "501 5.5.2"),
-        (["AUTH PLAIN AGE= x"], "501 5.5.2"),
-        (["AUTH PLAIN", "A-__"], "501 5.5.2"),
-        (["AUTH PLAIN", "AGE"], "501 5.5.2"),
-        (["AUTH PLAIN", ""], "535 5.7.8"),
-        (["AUTH PLAIN", "*"], "501 5.7.0"),
-        (["AUTH LOGIN", "*"], "501 5.7.0"),
-        (["AUTH LOGIN", encode(b"alice"), "*"], "501 5.7.0"),
-        (["AUTH LOGIN", encode(b"alice"), "!"], "501 5.5.2"),
-        ([f"AUTH PLAIN {plain('alice', b'wrong')}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {plain('nobody', PASSWORD)}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {plain('', PASSWORD)}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {plain('alice', b'')}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {plain('alice', PASSWORD, 'root')}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {encode(b'alice')}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {encode(b'a' + bytes(3) + b'b')}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {plain('../alice', PASSWORD)}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {plain('*', PASSWORD)}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {encode(bytes([0]) + b'alice' + bytes([10, 0]) + PASSWORD)}"], "535 5.7.8"),
-        ([f"AUTH PLAIN {encode(bytes([0, 255, 0]) + PASSWORD)}"], "535 5.7.8"),
-        (["AUTH LOGIN", encode(b"ali\0ce"), encode(PASSWORD)], "535 5.7.8"),
-        (["AUTH PLAIN", "A" * 12_284], "535 5.7.8"),
-        (["AUTH PLAIN", "A" * 12_287], "500 5.5.6"),
-        (["AUTH LOGIN", "A" * 2_000_000], "500 5.5.6"),
+        pytest.param(["AUTH"], "501 5.5.4", id="C111"),
+        pytest.param(["AUTH NOPE"], "504 5.5.4", id="C112"),
+        pytest.param(["AUTH PLAIN ="], "535 5.7.8", id="C114"),
+        pytest.param(["AUTH PLAIN !"], "501 5.5.2", id="C115"),
+        pytest.param(["AUTH PLAIN AGE= x"], "501 5.5.2", id="C116"),
+        pytest.param(["AUTH PLAIN", "A-__"], "501 5.5.2", id="C117"),
+        pytest.param(["AUTH PLAIN", "AGE"], "501 5.5.2", id="C118"),
+        pytest.param(["AUTH PLAIN", ""], "535 5.7.8", id="C114-asked"),
+        pytest.param(["AUTH PLAIN", "*"], "501 5.7.0", id="C125-plain"),
+        pytest.param(["AUTH LOGIN", "*"], "501 5.7.0", id="C125-login"),
+        pytest.param(["AUTH LOGIN", encode(b"alice"), "*"], "501 5.7.0", id="C125-password"),
+        pytest.param(["AUTH LOGIN", encode(b"alice"), "!"], "501 5.5.2", id="C115-password"),
+        pytest.param([f"AUTH PLAIN {plain('alice', b'wrong')}"], "535 5.7.8", id="C122-wrong"),
+        pytest.param([f"AUTH PLAIN {plain('nobody', PASSWORD)}"], "535 5.7.8", id="C121-unknown"),
+        pytest.param([f"AUTH PLAIN {plain('', PASSWORD)}"], "535 5.7.8", id="C121"),
+        pytest.param([f"AUTH PLAIN {plain('alice', b'')}"], "535 5.7.8", id="C122"),
+        pytest.param([f"AUTH PLAIN {plain('alice', PASSWORD, 'root')}"], "535 5.7.8", id="C123"),
+        pytest.param([f"AUTH PLAIN {encode(b'alice')}"], "535 5.7.8", id="C119"),
+        pytest.param([f"AUTH PLAIN {encode(b'a' + bytes(3) + b'b')}"], "535 5.7.8", id="C120"),
+        pytest.param([f"AUTH PLAIN {plain('../alice', PASSWORD)}"], "535 5.7.8", id="C130-path"),
+        pytest.param([f"AUTH PLAIN {plain('*', PASSWORD)}"], "535 5.7.8", id="C130-glob"),
+        pytest.param(
+            [f"AUTH PLAIN {encode(bytes([0]) + b'alice' + bytes([10, 0]) + PASSWORD)}"],
+            "535 5.7.8",
+            id="C130-line-feed",
+        ),
+        pytest.param([f"AUTH PLAIN {encode(bytes([0, 255, 0]) + PASSWORD)}"], "535 5.7.8", id="C131"),
+        pytest.param(["AUTH LOGIN", encode(b"ali\0ce"), encode(PASSWORD)], "535 5.7.8", id="C130-nul"),
+        pytest.param(["AUTH PLAIN", "A" * 12_284], "535 5.7.8", id="C126"),
+        pytest.param(["AUTH PLAIN", "A" * 12_287], "500 5.5.6", id="C127"),
+        pytest.param(["AUTH LOGIN", "A" * 2_000_000], "500 5.5.6", id="C127-endless"),
     ],
 )
 async def test_failed_attempt_gets_one_reply_and_the_session_lives(lines: list[str], expected: str) -> None:
-    """Cases 111 to 131: refused, and the next attempt may succeed."""
+    """Cases C111 to C131: refused, and the next attempt may succeed."""
     async with running_submission() as server, connected(server) as client:
         await client.ask("EHLO client.test")
         assert (await client.ask_all(lines))[-1].startswith(f"{expected} ")
@@ -127,6 +134,41 @@ async def test_command_pipelined_behind_a_failed_login_is_refused() -> None:
         await client.send(f"AUTH PLAIN {plain('alice', b'wrong')}\r\n{MAIL}\r\n".encode())
         assert await client.reply() == INVALID
         assert await client.reply() == "530 5.7.0 Authentication required"
+
+
+async def test_auth_in_clear_or_before_ehlo_is_refused() -> None:
+    """Cases C107 and C108: not offered and 530 before TLS, whatever the mechanism; 503 before EHLO."""
+    async with running_submission() as server:
+        async with connected(server, implicit=False) as client:
+            assert "AUTH" not in await client.ask("EHLO client.test")
+            for line in (f"AUTH PLAIN {GOOD}", "AUTH LOGIN", "AUTH SCRAM-SHA-256", "AUTH EXTERNAL =", "AUTH NOPE"):
+                assert (await client.ask(line)).startswith("530 5.7.0 ")
+        async with connected(server) as client:
+            assert (await client.ask(f"AUTH PLAIN {GOOD}")).startswith("503 5.5.1 ")
+        assert server.users.asked == []
+
+
+async def test_passwords_that_differ_in_form_differ() -> None:
+    """Case C132: PLAIN and LOGIN compare octets, and SCRAM what SASLprep makes of them."""
+    forms = ["e\u0301".encode(), "\u00e9".encode()]
+    async with running_submission() as server, connected(server) as client:
+        await client.ask("EHLO client.test")
+        for form in forms:
+            await client.ask(f"AUTH PLAIN {plain('alice', form)}")
+        assert server.users.passwords == forms
+    one, other = [make_verifier(form, b"salt", 4096) for form in forms]
+    assert one == other
+
+
+@pytest.mark.parametrize("line", ["AUTH PLAIN", "AUTH LOGIN", f"AUTH SCRAM-SHA-256 {encode(b'n,,n=alice,r=abc')}"])
+async def test_client_that_leaves_after_334_is_forgotten(line: str) -> None:
+    """Case C133: no login, no connection that stays."""
+    async with running_submission() as server:
+        async with connected(server) as client:
+            await client.ask("EHLO client.test")
+            assert (await client.ask(line)).startswith("334 ")
+        await wait_until_async(lambda: server.listener.connection_count == 0, "the connection is forgotten")
+        assert server.users.asked == []
 
 
 async def test_helo_client_cannot_log_in() -> None:
