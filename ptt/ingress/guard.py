@@ -7,6 +7,7 @@ threads that hash, and the failed logins that end a connection, still bound what
 import asyncio
 import hashlib
 import hmac
+import random
 import time
 from collections import OrderedDict
 
@@ -67,7 +68,8 @@ class Guard:
             self._complain(error)
             return Permit(Trust.SUSPECT)
         if permit is None:
-            await asyncio.sleep(self._delay_s)
+            # Not all of them at the same time: or they would come back at the same time.
+            await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             raise Refused(replies.TOO_MANY_GUESSES)
         return permit
 
