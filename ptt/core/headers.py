@@ -29,6 +29,7 @@ HEADER_TOO_LARGE = Reply(552, "5.3.4", f"Header exceeds {MAX_HEADER_BYTES} octet
 LOOP = Reply(554, "5.4.6", f"Mail loop: {MAX_RECEIVED} or more Received fields")
 FROM_NOT_OWNED = Reply(550, "5.7.1", "From: you may not send as this address")
 FROM_UNCLEAR = Reply(550, "5.7.1", "From: must be plain mailboxes that all mail programs read alike")
+RESENDER_NOT_OWNED = Reply(550, "5.7.1", "Resent-From or Resent-Sender: you may not send as this address")
 SENDER_NOT_OWNED = Reply(550, "5.7.1", "Sender: you may not send as this address")
 
 # RFC 5322 section 2.2: name of printable ASCII but the colon, right before it; continuation lines start with a blank.
@@ -41,6 +42,7 @@ _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 """RFC 5322 section 3.6.3 and RFC 6409 section 8; Return-Path is for the last server only (RFC 5321 section 4.4)."""
 _ONCE = SINGLETONS | {b"tls-required"}
 """RFC 5322 section 3.6; RFC 8689 section 5: of two that differ nobody could say which one counts."""
+_RESENT = frozenset({b"resent-from", b"resent-sender"})
 _REPLACED_IF_EMPTY = frozenset({b"date", b"message-id"})
 
 
@@ -145,7 +147,7 @@ def check_fields(fields: Sequence[Field], author: Author) -> None:
     """Check how often fields occur and whose they are.
 
     Raises:
-        Refused: 550 if From or Sender is not the author's, 554 if the header is malformed or the message loops.
+        Refused: 550 if From, Sender or a Resent field is not the author's, 554 if the header is malformed or it loops.
     """
     singletons: dict[bytes, bytes] = {}
     for raw, name, value in fields:
@@ -156,6 +158,8 @@ def check_fields(fields: Sequence[Field], author: Author) -> None:
             if name in singletons:
                 raise _malformed(f"more than one {name.decode()} field")
             singletons[name] = value
+        elif name in _RESENT:
+            _check_resender(value, author)
     # RFC 5321 section 6.3.
     if sum(field.name == b"received" for field in fields) >= MAX_RECEIVED:
         raise Refused(LOOP)
@@ -189,6 +193,12 @@ def _check_owner(from_value: bytes, sender_value: bytes | None, author: Author) 
             raise _malformed("Sender must be one mailbox")
         if not author.may_send_as(senders[0]):
             raise Refused(SENDER_NOT_OWNED)
+
+
+def _check_resender(value: bytes, author: Author) -> None:
+    # RFC 5322 section 3.6.6: some readers show who resent a message as its sender.
+    if not all(map(author.may_send_as, _parse(value, author))):
+        raise Refused(RESENDER_NOT_OWNED)
 
 
 def _parse(value: bytes, author: Author) -> Sequence[Address]:
