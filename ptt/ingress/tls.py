@@ -1,6 +1,7 @@
 """The TLS side of the submission server. RFC 8314 section 4.1, RFC 8997: TLS 1.2 and newer; RFC 6066 section 3: SNI."""
 
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,13 +92,19 @@ def _find_site(sites: Sequence[_Site], name: str) -> _Site:
 
 def _read_names(files: CertificateFiles) -> frozenset[str]:
     # The first certificate in the file is the server's own (RFC 8446 section 4.4.2).
+    place = f"{files.certificate_file}: ingress.certificate_file"
     try:
         certificate = x509.load_pem_x509_certificates(files.certificate_file.read_bytes())[0]
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{place}: {error}") from error
+    if certificate.not_valid_after_utc.timestamp() < time.time():
+        raise ConfigError(f"{place}: expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
+    try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return frozenset()
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{files.certificate_file}: ingress.certificate_file: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from error
     return frozenset(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 

@@ -142,6 +142,15 @@ class Ingress(Section):
     seal_key_file: Path | None = None
     """32 random bytes in base64; the same file on ingress and sign hosts."""
 
+    @field_validator("listen")
+    @classmethod
+    def _check_places(cls, listen: tuple[Listen, ...]) -> tuple[Listen, ...]:
+        # Sockets share a port (SO_REUSEPORT): two entries for one place would each get some of the clients.
+        places = [(one.address, one.port) for one in listen if one.port]
+        if twice := next((place for place in places if places.count(place) > 1), None):
+            raise ValueError(f"{twice[0]} port {twice[1]} is there twice")
+        return listen
+
     @property
     def rates(self) -> Rates:
         """What a user may send whose file says nothing."""

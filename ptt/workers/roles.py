@@ -4,10 +4,11 @@ A worker has exactly one role: ``-Q sign,relay`` in one process would put the pr
 """
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery
 from celery.apps.worker import Worker
@@ -52,6 +53,20 @@ def choose_role(queues: object, roles: Mapping[str, Role]) -> str:
     return names[0]
 
 
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program with 0 while it waits: Celery, which obeys it later, has not begun."""
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class RoleWorker(Worker):
     """A Celery worker that takes pool and concurrency from its role; made by `PttCelery`."""
 
@@ -63,7 +78,8 @@ class RoleWorker(Worker):
             settings = application.load(name)
             maillog.configure(settings.log.level)
             address = redis_address(settings)
-            check_server(address, allow_unsafe=settings.redis.allow_unsafe)
+            with ending_on_sigterm():
+                check_server(address, allow_unsafe=settings.redis.allow_unsafe)
             role = application.roles[name]
             role.prepare(application, settings, address)
         except PttError as error:

@@ -1,9 +1,12 @@
 """How long a start waits for Redis: as long as waiting may help, and not a moment longer."""
 
 import contextlib
+import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +74,31 @@ def test_sigterm_while_redis_is_away_ends_the_wait(tmp_path: Path) -> None:
         finally:
             ingress.process.kill()
             ingress.process.wait()
+
+
+@pytest.mark.parametrize("role", ["sign", "relay"])
+def test_sigterm_to_a_worker_that_waits_for_redis_ends_it(tmp_path: Path, role: str) -> None:
+    """The same for the workers, which Celery does not stop yet."""
+    seal_key = tmp_path / "seal.key"
+    seal_key.write_text("x")
+    seal_key.chmod(0o600)
+    with closing_server() as server:
+        environment = {
+            "PTT_INGRESS__SEAL_KEY_FILE": str(seal_key),
+            "PATH": os.environ["PATH"],
+            "PTT_REDIS__URL": f"redis://127.0.0.1:{server.port}/1",
+            "PTT_SIGNING__KEYS_DIR": str(tmp_path),
+            "PTT_RELAY__HOSTNAME": "mail.example.test",
+        }
+        argv = [sys.executable, "-m", "celery", "-A", "ptt", "worker", "-Q", role]
+        process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(lambda: server.count > 1, "redis was asked twice")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=9) == 0
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_certificate_of_redis_that_is_not_trusted_is_told_at_once(tmp_path: Path) -> None:

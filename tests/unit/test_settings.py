@@ -209,6 +209,11 @@ uncertain = "rety"
 @pytest.mark.parametrize(
     ("section", "line", "reason"),
     [
+        (
+            "ingress",
+            'listen = [{address="::1",port=25,tls="implicit"},{address="::1",port=25,tls="starttls"}]',
+            "ingress.listen: ::1 port 25 is there twice",
+        ),
         ("redis", 'url = "http://redis.test"', "redis.url: must be a URL of redis://, rediss:// or unix://"),
         ("redis", 'url = "redis://"', "redis.url: must be a URL of redis://, rediss:// or unix://"),
         ("redis", 'url = "redis://:pw@r.test/x"', "redis.url: must end in the number of a database, such as"),

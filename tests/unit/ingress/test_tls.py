@@ -1,5 +1,6 @@
 """Which certificate a client gets, and by which cipher. RFC 6066 section 3, RFC 9525, RFC 9325."""
 
+import datetime as dt
 import ssl
 from pathlib import Path
 
@@ -83,6 +84,19 @@ def test_reload_takes_all_certificates_or_none(tmp_path: Path, authority: trustm
     tls.reload()
     assert meet(tls, "one.test")[0] == {"one.test", "new.test"}
     assert meet(tls, "two.test")[0] == {"two.test"}
+
+
+def test_expired_certificate_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
+    """Case 232: no client would take it, so it is told at the start, and at a reload the old one stays."""
+    files = issue(tmp_path, authority, "mail.example.test")
+    tls = ServerTls([files])
+    then = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    expired = authority.issue_cert("mail.example.test", not_before=then, not_after=then + dt.timedelta(days=9))
+    expired.private_key_pem.write_to_path(str(files.key_file))
+    expired.cert_chain_pems[0].write_to_path(str(files.certificate_file))
+    with pytest.raises(ConfigError, match="expired on 2020-01-10"):
+        tls.reload()
+    assert meet(tls, None)[0] == {"mail.example.test"}
 
 
 @pytest.mark.parametrize(
