@@ -117,6 +117,11 @@ def asks_no_tls(content: bytes) -> bool:
     return b"\r\ntls-required:" in header and _NO_TLS.search(header) is not None
 
 
+def list_fields(header: bytes) -> list[Field]:
+    """Give the fields of a header; what is none is passed over."""
+    return [Field(raw, name.lower(), value) for raw, name, value in _FIELD.findall(header)]
+
+
 def split_header(content: bytes) -> tuple[Sequence[Field], int]:
     """Split off the header fields.
 
@@ -135,7 +140,7 @@ def split_header(content: bytes) -> tuple[Sequence[Field], int]:
     # Some parsers take a line of blanks for the end of the header, and so read other fields than we do.
     if _BLANK_LINE.search(header):
         raise _malformed("a line of blanks in the header")
-    fields = [Field(raw, name.lower(), value) for raw, name, value in _FIELD.findall(header)]
+    fields = list_fields(header)
     if sum(len(field.raw) for field in fields) != len(header):
         raise _malformed("a line of the header is no field")
     if len(fields) > MAX_FIELDS:

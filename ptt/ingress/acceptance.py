@@ -21,6 +21,7 @@ from ptt.core.ports import Spool
 from ptt.core.rates import UNLIMITED, Quota, Rates, choose_rates, refuse_for_ever
 from ptt.core.reply import Reply
 from ptt.core.seal import compute_seal
+from ptt.core.seven_bit import make_seven_bit
 from ptt.core.user import User
 from ptt.core.wishes import decide_options
 from ptt.ingress import replies
@@ -54,6 +55,8 @@ class Acceptor:
     """What a user may send whose file says nothing."""
     knows_repeats: bool = False
     """Whether the spool knows a submission that is made again."""
+    makes_seven_bit: bool = False
+    """Whether 8-bit parts are re-encoded."""
 
     def foresee_refusal(self, user: User) -> Reply | None:
         """Give what a message of this user would be refused with, as far as that is known without asking anybody."""
@@ -113,6 +116,8 @@ class Acceptor:
         fingerprint = compute_fingerprint(content, transaction) if self.knows_repeats else b""
         author = Author(may_send_as=user.may_send_as, smtputf8=mail.smtputf8, to_ascii=to_ascii)
         content = prepare_content(content, author, stamp)
+        if self.makes_seven_bit and not content.isascii():
+            content = make_seven_bit(content)
         now_s = stamp.received_at.timestamp()
         options = decide_options(mail.wishes, now_s, asks_no_tls=asks_no_tls(content))
         envelope = Envelope(

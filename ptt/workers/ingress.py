@@ -112,6 +112,7 @@ class Entrance:
                 seal_key=self._seal_key,
                 spool=spool,
                 knows_repeats=window_s > 0,
+                makes_seven_bit=ingress.convert_8bit,
                 rates=ingress.rates,
             ),
             budget=Budget(HELD_MESSAGES * ingress.max_message_bytes),

@@ -182,3 +182,17 @@ async def test_classic_relay_attempts_without_login_reach_nothing() -> None:
             replies = await client.ask_all(commands)
             assert all(reply.startswith("530 5.7.0 ") for reply in replies[:-1])
         assert server.spool.submissions == []
+
+
+async def test_eight_bit_content_is_converted_before_it_is_sealed_where_that_is_asked_for() -> None:
+    """Case 168: what is signed is what is sent, and the envelope says 7BIT."""
+    content = (
+        b"From: alice@example.test\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\xc3\xa4\r\n"
+    )
+    for makes_seven_bit, body in ((True, "7BIT"), (False, "8BITMIME")):
+        async with running_submission(makes_seven_bit=makes_seven_bit) as server, logged_in(server) as client:
+            assert (await client.submit(content)).startswith("250 ")
+            (submission,) = server.spool.submissions
+        assert server.spool.envelopes[0].body == body
+        assert submission.content.endswith(b"\r\n=C3=A4\r\n" if makes_seven_bit else b"\r\n\xc3\xa4\r\n")
+        assert submission.content_sha256 == hashlib.sha256(submission.content).digest()
