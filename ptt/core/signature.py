@@ -64,6 +64,17 @@ class Algorithm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SigningPolicy:
+    """How mail of one domain is signed."""
+
+    signing_domain: Domain
+    """Whose keys sign: that of From, or a parent of it (RFC 7489 section 3.1)."""
+    is_header_simple: bool = False
+    """Simple canonicalisation: nothing may change (RFC 6376 section 3.4.1)."""
+    is_body_simple: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SignatureTags:
     """What stands in a DKIM-Signature field besides b=; instants are seconds since 1970, ``body_hash`` is base64."""
 

@@ -224,11 +224,32 @@ class Users(Section):
     """Serve a commit that does not come after the last good one: a push by force then brings removed users back."""
 
 
+class SigningDomain(Section):
+    """How mail of one domain is signed, if not by keys of its own in the usual way."""
+
+    domain: Hostname
+    """Domain of From."""
+    sign_as: Hostname = ""
+    """Domain whose keys sign: the same or a parent, so that DMARC finds them aligned; the same when absent."""
+    canonicalization: Literal["relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple"] = (
+        "relaxed/relaxed"
+    )
+    """What may change on the way in header and body: blanks with relaxed, nothing with simple (RFC 6376 3.4)."""
+
+    @model_validator(mode="after")
+    def _check_alignment(self) -> Self:
+        if self.sign_as and f".{self.domain}".endswith(f".{self.sign_as}") is False:
+            raise ValueError(f"sign_as must be {self.domain} or a parent of it")  # RFC 7489 section 3.1
+        return self
+
+
 class Signing(Section):
     """DKIM."""
 
     keys_dir: Path | None = None
     """Folder of private keys: <domain>/<selector>.pem, mode 0600."""
+    domains: tuple[SigningDomain, ...] = ()
+    """Domains that are signed by keys of a parent, or with another canonicalisation."""
     processes: int = Field(default=0, ge=0, le=256)
     """Signing processes in one worker; 0 means one per CPU."""
     check_s: float = Field(default=300, ge=0, le=86_400)

@@ -3,13 +3,16 @@
 import ctypes
 import os
 import signal
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 
 from celery import Celery, signals
 
 from ptt import maillog
+from ptt.core.address import Domain
 from ptt.core.errors import ConfigError
+from ptt.core.signature import SigningPolicy
 from ptt.settings import Settings
 from ptt.signing.key_files import list_exposed
 from ptt.signing.keys import KeyRing
@@ -48,7 +51,8 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     @cache
     def build() -> SignRole:
         # Called in the process of the pool: a connection, a token or a parsed key must not cross a fork.
-        signer = Signer(KeyRing(keys_dir), lifetime_s=int(settings.relay.max_age_s) + GRACE_S)
+        lifetime_s = int(settings.relay.max_age_s) + GRACE_S
+        signer = Signer(KeyRing(keys_dir), lifetime_s=lifetime_s, policies=make_policies(settings))
         lease_s = settings.queue.lease_s
         return SignRole(
             SignService(SignQueue(address, lease_s), signer, seal_key, _now, settings.relay.max_age_s),
@@ -83,6 +87,18 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     def stop(**_: object) -> None:
         sweep.stop()
         keeper.stop()
+
+
+def make_policies(settings: Settings) -> Mapping[Domain, SigningPolicy]:
+    """Give how domains are signed that are not signed in the usual way."""
+    return {
+        Domain(one.domain): SigningPolicy(
+            signing_domain=Domain(one.sign_as or one.domain),
+            is_header_simple=one.canonicalization.startswith("simple/"),
+            is_body_simple=one.canonicalization.endswith("/simple"),
+        )
+        for one in settings.signing.domains
+    }
 
 
 def concurrency(settings: Settings) -> int:

@@ -1,5 +1,6 @@
 """Relaxed canonicalisation: the standard's examples, dkimpy's results, and linear time."""
 
+import base64
 import hashlib
 from typing import SupportsIndex
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import Buffer, override
 
-from ptt.signing.canonicalization import relax_body, relax_header
+from ptt.signing.canonicalization import relax_body, relax_header, simplify_body, split_header
 
 PIECES = st.sampled_from([b" ", b"\t", b"\r\n", b"a", b"B.", b"\xe4", b":"])
 BODIES = st.lists(PIECES, max_size=40).map(b"".join)
@@ -106,3 +107,16 @@ def test_relax_body_of_twice_the_length_takes_about_twice_the_work(unit: bytes) 
         work.append(_CountingBytes.passed)
     assert work[0] > 0
     assert work[1] < 2.2 * work[0]
+
+
+def test_simple_forms_of_the_standards_example_give_its_results() -> None:
+    """RFC 6376 section 3.4.5, example 2: nothing changes but the empty lines at the end of the body."""
+    assert split_header(b"A: X\r\nB : Y\t\r\n\tZ  \r\n") == [b"A: X", b"B : Y\t\r\n\tZ  "]
+    assert simplify_body(b" C \r\nD \t E\r\n\r\n\r\n") == b" C \r\nD \t E\r\n"
+
+
+def test_simple_body_without_text_has_the_hash_of_one_crlf() -> None:
+    """RFC 6376 section 3.4.3 names the SHA-256 of an empty body in base64."""
+    for body in (b"", b"\r\n", b"\r\n\r\n"):
+        digest = base64.b64encode(hashlib.sha256(simplify_body(body)).digest())
+        assert digest == b"frcCV1k9oG9oKj3dpUqdJg1PxRT2RSN/XKdLCPjaYaY="
