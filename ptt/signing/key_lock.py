@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ptt.core.errors import Unavailable
+from ptt.core.errors import ConfigError, Unavailable
 from ptt.signing.key_files import give_to_owner
 
 LOCK_NAME = ".lock"
@@ -22,9 +22,12 @@ def locking(folder: Path) -> Iterator[int]:
 
     Raises:
         Unavailable: somebody else holds it now.
-        OSError: the folder cannot be written to.
+        ConfigError: the folder cannot be written to.
     """
-    descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"signing.keys_dir: {folder}: {error.strerror}: keys cannot be changed here") from error
     try:
         give_to_owner(descriptor, folder)
         try:

@@ -62,7 +62,7 @@ class Keeper:
                     self._due[domain] = self._take_turn(domain, lock, is_first=known is None)
             except Unavailable:
                 continue  # a person, or another worker, is at it
-            except OSError as error:
+            except (ConfigError, OSError) as error:
                 maillog.emit("keys.unwritable", maillog.ERROR, signing_domain=domain, reason=str(error))
                 self._due[domain] = self.life.now() + self.every
 

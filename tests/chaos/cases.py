@@ -1,6 +1,6 @@
 """The table of experiments."""
 
-from tests.chaos import fault_mail, fault_points, fault_storage, faults
+from tests.chaos import fault_mail, fault_points, fault_storage, faults, rotation
 from tests.chaos.rig import Case, Load
 
 _SMALL = Load(messages=300, rate=60, faults=3)
@@ -108,6 +108,23 @@ CASES = (
         max_wait_s=300,  # poison waits for its cure
         load_goes_on=False,
         settings={"PTT_QUEUE__LEASE_S": "2"},
+    ),
+    Case(
+        name="B30",
+        title="ptt key rotate under load",
+        inject=rotation.rotate_by_command,
+        small=Load(messages=300, rate=60, faults=3),
+        full=Load(messages=20_000, rate=100, faults=20, connections=50),
+        max_wait_s=20,  # mail that finds no key waits for a minute
+    ),
+    Case(
+        name="B30-timer",
+        title="keys rotate by themselves under load",
+        inject=rotation.rotate_by_timer,
+        small=Load(messages=300, rate=60, faults=2),
+        full=Load(messages=20_000, rate=100, faults=100, connections=50),
+        settings={"PTT_SIGNING__CHECK_S": "0.5", "PTT_SIGNING__ROTATE_AFTER_DAYS": "0.00001"},  # 0.9 s
+        max_wait_s=20,
     ),
     Case(
         name="B38",

@@ -307,10 +307,10 @@ def _verify(run: Run) -> tuple[int, int]:
     records = {name: site.bind.get_texts(name)[0] for name in names}
     contents = read_contents(site.folder / "arrived.contents")
     sample = run.random.sample(contents, min(MAX_VERIFIED, len(contents)))
-    good = ["rsa-sha256=pass"]
-    bad = sum(verify_by_dkimpy(content, records) != good for content in sample)
+    good = {"rsa-sha256=pass"}  # two of them while one key takes the place of another
+    bad = sum(set(verify_by_dkimpy(content, records)) != good for content in sample)
     with MailDkim.running(records, site.folder) as verifier:
-        bad += sum(verifier.verify(content) != good for content in sample[::10])
+        bad += sum(set(verifier.verify(content)) != good for content in sample[::10])
     return len(sample), bad
 
 

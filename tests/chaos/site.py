@@ -155,18 +155,9 @@ class ChaosSite(Site):
         return sorted(pid for pid in self.find_processes(name) if pid not in others)
 
     @override
-    def find_processes(self, name: str) -> list[int]:
-        """Give the pids of processes with this folder in their environment or command line."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                environment = (folder / "environ").read_bytes()
-            except OSError:
-                continue
-            if name in command and command and str(self.folder).encode() in environment + command.encode():
-                found.append(int(folder.name))
-        return found
+    def list_started(self) -> list[int]:
+        """Give the processes that the site has started itself."""
+        return [process.pid for process in (self.process, *self.apart.values()) if process is not None]
 
     def count_started(self, role: str) -> int:
         """Give how often a role has begun to work under `ptt up`; reads only what the log has more than before."""

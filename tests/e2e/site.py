@@ -14,6 +14,7 @@ from typing import Any
 
 import trustme
 
+from tests.processes import find_processes
 from tests.servers.bind import Bind
 from tests.servers.ports import free_port
 from tests.servers.submitter import Account
@@ -152,19 +153,14 @@ class Site:
             yield json.loads(bytes(data[position + 8 : content_at])), bytes(data[content_at : content_at + size])
             position = content_at + size
 
+    def list_started(self) -> list[int]:
+        """Give the processes that the site has started itself."""
+        assert self.process is not None
+        return [self.process.pid]
+
     def find_processes(self, name: str) -> list[int]:
         """Give the pids of the site's processes whose command line holds the name."""
-        assert self.process is not None
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                environment = (folder / "environ").read_bytes()
-            except OSError:
-                continue
-            if name in command and str(self.folder).encode() in environment + command.encode():
-                found.append(int(folder.name))
-        return found
+        return find_processes(name, self.folder, self.list_started())
 
     def _format_settings(self) -> str:
         self.settings = {
