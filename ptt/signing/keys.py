@@ -37,6 +37,9 @@ from ptt.signing.key_making import KeyKind, generate_private_key
 CHECK_INTERVAL_S = 1.0
 """How often a domain's folder is looked at while its keys are in use: one look costs 30 µs, a signature 250."""
 
+MAX_LOADS = 100
+"""How often a folder is read that changes all the time: nobody rotates faster than files can be read."""
+
 SELECTOR_BYTES = 3
 """Random octets in a selector: two hosts that make keys for one domain on one day must not meet."""
 
@@ -127,6 +130,9 @@ class KeyRing:
         """
         folder = self._look(domain)
         if not folder.active:
+            # What was seen a moment ago may be out of date, and mail that finds no key waits for a minute.
+            folder = self._look(domain, at_once=True)
+        if not folder.active:
             raise NoUsableKey("; ".join([f"no active DKIM key for {domain}", *_list_reasons(folder.keys.values())]))
         return folder.active
 
@@ -196,15 +202,25 @@ class KeyRing:
         known, now = self._folders.get(domain), self._clock()
         if known and not at_once and now - known.checked_at < CHECK_INTERVAL_S:
             return known
-        stamps = _read_stamps(self._keys_dir / domain)
-        if known is None or known.stamps != stamps:
-            known = self._load(domain, stamps, known or _Folder())
+        known = self._load_steady(domain, known or _Folder())
         known.checked_at = now
         # A domain without keys is not remembered: users must not be able to fill the memory with made-up ones.
-        if stamps:
+        if known.stamps:
             self._folders[domain] = known
         else:
             self._folders.pop(domain, None)
+        return known
+
+    def _load_steady(self, domain: Domain, known: _Folder) -> _Folder:
+        """Read what has changed until nothing changes meanwhile.
+
+        Else the new key of a rotation could be seen before it is active and the old one after it is not any more.
+        """
+        for _ in range(MAX_LOADS):
+            stamps = _read_stamps(self._keys_dir / domain)
+            if known.stamps == stamps:
+                break
+            known = self._load(domain, stamps, known)
         return known
 
     def _load(self, domain: Domain, stamps: _Stamps, before: _Folder) -> _Folder:

@@ -316,10 +316,16 @@ def _verify(run: Run) -> tuple[int, int]:
 
 def read_contents(path: Path) -> list[bytes]:
     """Read what the sink kept."""
-    octets = memoryview(path.read_bytes()) if path.exists() else memoryview(b"")
-    contents, position = [], 0
+    return split_contents(path.read_bytes() if path.exists() else b"")
+
+
+def split_contents(kept: bytes) -> list[bytes]:
+    """Split what the sink kept into messages; one that is not whole yet is left out."""
+    octets, contents, position = memoryview(kept), [], 0
     while position + 4 <= len(octets):
         (size,) = struct.unpack("!I", octets[position : position + 4])
+        if position + 4 + size > len(octets):
+            break
         contents.append(bytes(octets[position + 4 : position + 4 + size]))
         position += 4 + size
     return contents

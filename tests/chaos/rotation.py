@@ -5,9 +5,11 @@ Each message is verified when it arrives, with what the name server answers at t
 
 import asyncio
 import re
+import time
 from collections import Counter
+from dataclasses import dataclass, field
 
-from tests.chaos.rig import Run, read_contents
+from tests.chaos.rig import Run, split_contents
 from tests.servers.verifiers import verify_by_dkimpy
 
 LOOK_EVERY_S = 0.1
@@ -15,63 +17,57 @@ SELECTOR = re.compile(rb"\bs=([a-z0-9-]+);")
 GOOD = frozenset({"rsa-sha256=pass"})
 
 
+@dataclass
+class _Receiver:
+    """Verifies each message once it is there, with the records that BIND answers at that moment."""
+
+    run: Run
+    read_bytes: int = 0
+    results: Counter[bool] = field(default_factory=Counter)
+
+    async def follow(self) -> None:
+        """Go on until the whole load is verified and the last rotation is over, with some mail after it."""
+        while self.run.faults < self.run.load.faults or self.results.total() < self.run.load.messages:
+            await asyncio.to_thread(self._verify_new)
+            await asyncio.sleep(LOOK_EVERY_S)
+        detail = f"{self.results[True]} verified on arrival, {self.results[False]} did not"
+        self.run.note("signatures on arrival", detail, holds=self.results[True] > 0 and not self.results[False])
+
+    def _verify_new(self) -> None:
+        with (self.run.site.folder / "arrived.contents").open("rb") as file:
+            file.seek(self.read_bytes)
+            octets = file.read()
+        for content in split_contents(octets):
+            found = _verify_one(self.run, content)
+            self.results[bool(found) and GOOD.issuperset(found)] += 1
+            self.read_bytes += 4 + len(content)
+
+
 async def rotate_by_command(run: Run) -> None:
     """Run ``ptt key rotate`` at even distances."""
     async with asyncio.TaskGroup() as tasks:
-        verifying = tasks.create_task(_verify_as_it_comes(run))
-        length_s = run.load.messages / run.load.rate
-        for _ in range(run.load.faults):
-            await asyncio.sleep(length_s / (run.load.faults + 1))
+        tasks.create_task(_Receiver(run).follow())
+        began, length_s = time.monotonic(), run.load.messages / run.load.rate
+        for number in range(run.load.faults):
+            moment = began + length_s * (number + 0.5) / run.load.faults
+            await asyncio.sleep(max(0.0, moment - time.monotonic()))
             await asyncio.to_thread(run.site.ptt, "key", "rotate", "example.test")
             run.faults += 1
             run.mark_fault()
-        await _end(run, verifying)
     _check_states(run, run.load.faults)
 
 
 async def rotate_by_timer(run: Run) -> None:
-    """Let the workers do it: `signing.rotate_after_days` is a second or two."""
+    """Let the worker do it: `signing.rotate_after_days` is a second or two."""
     async with asyncio.TaskGroup() as tasks:
-        verifying = tasks.create_task(_verify_as_it_comes(run))
-        await asyncio.sleep(run.load.messages / run.load.rate)
-        run.faults = sum(event["event"] == "key.retiring" for event in run.site.list_events())
+        tasks.create_task(_Receiver(run).follow())
+        while run.faults < run.load.faults:
+            await asyncio.sleep(LOOK_EVERY_S)
+            events = await asyncio.to_thread(run.site.list_events)
+            run.faults = sum(event["event"] == "key.retiring" for event in events)
         run.mark_fault()
-        await _end(run, verifying)
-    run.note("rotations", f"{run.faults} by the timer", holds=run.faults >= run.load.faults)
     failed = [event for event in run.site.list_events() if event["event"] == "rotation.failed"]
     run.note("no failed rotation", f"{len(failed)} failed", holds=not failed)
-
-
-async def _end(run: Run, verifying: "asyncio.Task[None]") -> None:
-    """Go on verifying until the last message that is accepted by now has arrived."""
-    wanted = len(run.sender.accepted)
-    async with asyncio.timeout(60):
-        while await asyncio.to_thread(_count, run) < wanted:  # noqa: ASYNC110 - the file tells nobody
-            await asyncio.sleep(LOOK_EVERY_S)
-    verifying.cancel()
-
-
-def _count(run: Run) -> int:
-    return len(read_contents(run.site.folder / "arrived.contents"))
-
-
-async def _verify_as_it_comes(run: Run) -> None:
-    results: Counter[bool] = Counter()
-    seen = 0
-    try:
-        while True:
-            contents = (await asyncio.to_thread(read_contents, run.site.folder / "arrived.contents"))[seen:]
-            seen += len(contents)
-            results.update(await asyncio.to_thread(_verify, run, contents))
-            await asyncio.sleep(LOOK_EVERY_S)
-    finally:
-        detail = f"{results[True]} verified on arrival, {results[False]} did not"
-        run.note("signatures on arrival", detail, holds=results[True] > 0 and not results[False])
-
-
-def _verify(run: Run, contents: list[bytes]) -> list[bool]:
-    """Verify each message with the records that BIND answers now."""
-    return [bool(found) and GOOD.issuperset(found) for found in (_verify_one(run, content) for content in contents)]
 
 
 def _verify_one(run: Run, content: bytes) -> list[str]:

@@ -5,6 +5,8 @@ import logging
 import os
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -345,3 +347,39 @@ def test_files_that_root_makes_belong_to_the_owner_of_the_folder(tmp_path: Path)
         owners = {(entry.stat().st_uid, entry.stat().st_gid) for entry in [folder, *folder.iterdir()]}
     assert owners == {(12345, 12346)}
     assert key.selector == S1
+
+
+ROTATE_FOR_EVER = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from ptt.core.address import Domain
+from ptt.signing.key_files import KeyState
+from ptt.signing.keys import KeyRing
+
+ring, at = KeyRing(Path(sys.argv[1])), datetime.fromtimestamp(0, UTC)
+keys = list(ring.list_keys(Domain("example.test")))
+while True:
+    for new, old in (keys, keys[::-1]):
+        ring.set_state(new, KeyState.ACTIVE, at=at)
+        ring.set_state(old, KeyState.RETIRING, at=at)
+        print("rotated", flush=True)
+"""
+
+
+def test_key_ring_in_the_midst_of_rotations_always_finds_a_key(ring: KeyRing, tmp_path: Path) -> None:
+    """What is read while one key takes the place of another is from one moment: regression of mail that waited.
+
+    Parsing an RSA key takes longer than a rotation: the state of one was read before it, that of the other after it.
+    """
+    for name in ("a", "b"):
+        add_active_key(ring, RSA, selector=name)
+    command = [sys.executable, "-c", ROTATE_FOR_EVER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as rotating:
+        try:
+            assert rotating.stdout is not None
+            for _ in range(10):
+                assert rotating.stdout.readline() == b"rotated\n"
+                assert KeyRing(tmp_path).get_active(DOMAIN)
+        finally:
+            rotating.kill()
