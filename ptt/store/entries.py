@@ -8,6 +8,7 @@ from typing import cast
 from ptt.core.address import Address, Domain
 from ptt.core.envelope import QueueId
 from ptt.core.errors import MalformedInput
+from ptt.store.keys import DATA_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,16 @@ def parse_recipients(data: bytes, destination: Domain) -> tuple[Address, ...]:
         raise MalformedInput(f"not a list of recipients: {error}") from error
 
 
+def check_version(version: int) -> None:
+    """Check that an entry has the data version that this program knows.
+
+    Raises:
+        MalformedInput: it has not.
+    """
+    if version != DATA_VERSION:
+        raise MalformedInput(f"data version {version} is unknown")
+
+
 def parse_claim(result: object) -> tuple[Sequence[Sequence[bytes]], Sequence[bytes]]:
     """Split the answer of a claim script into rows and the queue-ids of parked messages."""
     claimed, parked = cast("tuple[Sequence[Sequence[bytes]], Sequence[bytes]]", result)
@@ -151,6 +162,8 @@ def parse_relay_claim(row: Sequence[bytes], destination: Domain, token: str) -> 
     """Read one row of claim_relay.lua."""
     (queue_id, version, envelope_json, signature, chunks, content, size, recipients, age_ms, attempts, *rest) = row
     in_doubt, claims, failures, due_ms = rest
+    # Nobody can tell what another version wrote there: `check_version` refuses it, alone and not with its whole batch.
+    is_known = int(version) == DATA_VERSION
     return RelayEntry(
         queue_id=QueueId(queue_id.decode()),
         destination=destination,
@@ -160,11 +173,11 @@ def parse_relay_claim(row: Sequence[bytes], destination: Domain, token: str) -> 
         chunks=int(chunks),
         content=content,
         size_bytes=int(size) + len(signature),
-        recipients=parse_recipients(recipients, destination),
+        recipients=parse_recipients(recipients, destination) if is_known else (),
         age_s=int(age_ms) / 1000,
         attempts=int(attempts),
         token=token,
-        in_doubt=parse_recipients(in_doubt, destination) if in_doubt else (),
+        in_doubt=parse_recipients(in_doubt, destination) if in_doubt and is_known else (),
         claims=int(claims),
         failures=int(failures),
         due_in_s=int(due_ms) / 1000,

@@ -198,6 +198,18 @@ class RelayQueue:
             raise LeaseLost(f"{entry.queue_id} {entry.destination}")
         return Recorded(cast("int", result))
 
+    async def park(self, entry: RelayEntry, reason: str) -> None:
+        """Park at its destination what cannot be read.
+
+        Raises:
+            LeaseLost: another worker owns the entry.
+            Unavailable: Redis is away.
+        """
+        names = (keys.delivery(entry.queue_id), keys.queue(entry.destination), keys.PARKED, keys.EVENTS)
+        arguments = (entry.queue_id, entry.destination, entry.token, reason, keys.MAX_EVENTS)
+        if not await self._ask(Call(SCRIPTS["park_relay"], names, arguments)):
+            raise LeaseLost(f"{entry.queue_id} {entry.destination}")
+
     async def sweep(self) -> None:
         """Wake the relay role for all that is past due.
 

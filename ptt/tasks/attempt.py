@@ -10,14 +10,14 @@ from datetime import timedelta
 from ptt import maillog
 from ptt.core.address import Address
 from ptt.core.envelope import Envelope, decide_hold_s, decide_left_s, parse_envelope
-from ptt.core.errors import LeaseLost, Unavailable
+from ptt.core.errors import LeaseLost, MalformedInput, Unavailable
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Failed, Outcome, Scope
 from ptt.core.ports import Courier
 from ptt.core.reply import Reply
 from ptt.core.retry import decide_backoff, decide_delay, is_expired, is_overdue, shorten_delay
 from ptt.store.attempts import Attempt, Recorded
-from ptt.store.entries import RelayEntry
+from ptt.store.entries import RelayEntry, check_version
 from ptt.store.relay_queue import RelayQueue
 from ptt.tasks.records import select_records
 from ptt.tasks.telling import describe, shorten, tell, tell_uncertain
@@ -56,12 +56,9 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
     Raises:
         LeaseLost: another worker owns the entry; nothing was recorded.
     """
-    if entry.in_doubt:
-        tell_uncertain(entry, entry.in_doubt, "a worker ended between the final dot and its record")
-        if policy.holds_uncertain:
-            await _hold(queue, entry)
-            return None
-    envelope = parse_envelope(entry.envelope_json)
+    envelope = await _read_envelope(queue, entry)
+    if envelope is None or (entry.in_doubt and await _hold_doubt(queue, policy, entry)):
+        return None
     left_s = decide_left_s(entry.queue_id, envelope.options, entry.age_s)
     entry = _count_from_release(entry, envelope)
     if is_overdue(envelope.options, left_s):
@@ -111,7 +108,9 @@ async def settle_untried(queue: RelayQueue, policy: AttemptPolicy, entry: RelayE
     Raises:
         LeaseLost: another worker owns the entry; nothing was recorded.
     """
-    envelope = parse_envelope(entry.envelope_json)
+    envelope = await _read_envelope(queue, entry)
+    if envelope is None:
+        return
     left_s = decide_left_s(entry.queue_id, envelope.options, entry.age_s)
     entry = _count_from_release(entry, envelope)
     if is_overdue(envelope.options, left_s):
@@ -161,6 +160,31 @@ def _count_from_release(entry: RelayEntry, envelope: Envelope) -> RelayEntry:
     # RFC 4865: what was held on purpose is not late.
     held_s = decide_hold_s(entry.queue_id, envelope.options)
     return replace(entry, age_s=entry.age_s - held_s) if held_s else entry
+
+
+async def _hold_doubt(queue: RelayQueue, policy: AttemptPolicy, entry: RelayEntry) -> bool:
+    """Tell that an earlier worker may have sent the message; hold it if the policy says so, and tell whether."""
+    tell_uncertain(entry, entry.in_doubt, "a worker ended between the final dot and its record")
+    if policy.holds_uncertain:
+        await _hold(queue, entry)
+    return policy.holds_uncertain
+
+
+async def _read_envelope(queue: RelayQueue, entry: RelayEntry) -> Envelope | None:
+    """Read the envelope; None when it cannot be read: then the message is parked, and the others flow on."""
+    try:
+        check_version(entry.version)
+        return parse_envelope(entry.envelope_json)
+    except MalformedInput as error:
+        await queue.park(entry, str(error))
+        maillog.emit(
+            "recipient.parked",
+            maillog.ERROR,
+            queue_id=entry.queue_id,
+            destination=entry.destination,
+            reason=str(error),
+        )
+        return None
 
 
 class _Progress:

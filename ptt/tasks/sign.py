@@ -13,8 +13,7 @@ from ptt.core.envelope import decide_hold_s, parse_envelope, parse_time_ms
 from ptt.core.errors import MalformedInput, NoUsableKey, PttError
 from ptt.core.seal import is_sealed
 from ptt.core.wakeup import SIGN_TASK
-from ptt.store.entries import SignEntry
-from ptt.store.keys import DATA_VERSION
+from ptt.store.entries import SignEntry, check_version
 from ptt.store.sign_queue import Signed, SignQueue
 
 MAX_ROUNDS = 100
@@ -122,8 +121,7 @@ def check_sealed(entry: SignEntry, content: bytes, seal_key: bytes) -> None:
     Raises:
         MalformedInput: if none did, or its data version is unknown.
     """
-    if entry.version != DATA_VERSION:
-        raise MalformedInput(f"data version {entry.version} is unknown")
+    check_version(entry.version)
     # What no ingress sealed is never signed: Redis is a store, not an authority.
     if hashlib.sha256(content).digest() != entry.content_sha256:
         raise MalformedInput("content does not match its digest")
