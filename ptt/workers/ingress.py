@@ -33,6 +33,7 @@ from ptt.store.tokens import JwtTokens, TokenRules
 from ptt.store.users import GitUsers
 from ptt.store.users_signers import Signers
 from ptt.store.users_transfer import Access
+from ptt.workers.lag import watch_lag
 from ptt.workers.sockets import allow_open_files, take_sockets
 from ptt.workers.wiring import read_seal_key, redis_address
 
@@ -122,6 +123,7 @@ class Entrance:
         per_network = ingress.max_connections_per_address or max(1, ingress.max_connections // 2)
         listener = Listener(house, Crowd(ingress.max_connections, per_network))
         bound = await listener.start([_make_endpoint(listen) for listen in ingress.listen], take_sockets())
+        resources.callback(asyncio.create_task(watch_lag(), name="lag").cancel)
         maillog.announce("ingress.started", hostname=hostname, listen=[_describe(endpoint) for endpoint in bound])
         return listener
 

@@ -21,6 +21,7 @@ from kombu.serialization import loads, prepare_accept_content
 from typing_extensions import override
 
 from ptt import maillog
+from ptt.workers.lag import watch_lag
 
 STOP_POLL_S = 0.05
 STOP_TIMEOUT_S = 28.0
@@ -154,6 +155,7 @@ class AsyncioPool(BasePool):
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
+        self._tasks.add(self._loop.create_task(watch_lag(), name="lag"))
         self._loop.run_forever()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()

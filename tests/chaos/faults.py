@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ptt.core.wakeup import DESTINATION_PLACE, ID_PLACE, RELAY_QUEUE, RELAY_WAKEUP
+from ptt.workers.lag import LOOK_EVERY_S
 from tests.chaos.ledger import read_lines
 from tests.chaos.proxy import Cut, Cutting, Way, reset
 from tests.chaos.rig import Run, wait_pids, wait_port, wait_started
@@ -113,6 +114,10 @@ async def freeze(run: Run, role: str) -> None:
         await asyncio.sleep(lease_s + run.random.uniform(0.5, 2.5))
         os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(lease_s)
+    if role == RELAY:
+        lags = [event["delay_s"] for event in run.site.list_events() if event["event"] == "loop.lagged"]
+        longest_s = max(lags, default=0.0)
+        run.note("lag", f"{len(lags)} in the log, {longest_s:.1f} s at most", holds=longest_s >= lease_s - LOOK_EVERY_S)
 
 
 async def leave_alone(run: Run) -> None:
