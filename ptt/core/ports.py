@@ -69,7 +69,7 @@ class Attempt(Protocol):
             Refused: there were too many.
         """
 
-    async def settle(self, *, is_good: bool) -> None:
+    def settle(self, *, is_good: bool) -> None:
         """Say that the guess was right, or that nobody has checked it after all."""
 
 

@@ -1,6 +1,6 @@
 """What the TLS connection says about itself: channel bindings for SCRAM, and who the client's certificate names.
 
-RFC 5929 section 3 (tls-unique), RFC 9266 (tls-exporter), RFC 4422 appendix A (EXTERNAL).
+RFC 5929 sections 3 and 4 (tls-unique, tls-server-end-point), RFC 9266 (tls-exporter), RFC 4422 appendix A (EXTERNAL).
 """
 
 import hashlib
@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
+
+from ptt.ingress.tls import BoundContext
 
 BINDINGS: Mapping[str, str] = {"TLSv1.2": "tls-unique", "TLSv1.3": "tls-exporter"}
 """The binding of each version. RFC 9266 section 3: tls-unique is not defined for TLS 1.3."""
@@ -36,8 +38,10 @@ def _compute_bindings(tls: ssl.SSLObject) -> dict[str, bytes]:
     # same on two connections (the triple handshake).
     if binding not in ssl.CHANNEL_BINDING_TYPES or tls.session_reused:
         return {}
-    octets = tls.get_channel_binding(binding)
-    return {binding: octets} if octets else {}
+    # A client takes the binding of its version for granted where it sees -PLUS (RFC 9266): the other comes second.
+    end_point = tls.context.end_point if isinstance(tls.context, BoundContext) else b""
+    found = {binding: tls.get_channel_binding(binding), "tls-server-end-point": end_point}
+    return {name: octets for name, octets in found.items() if octets}
 
 
 def _list_names(tls: ssl.SSLObject) -> frozenset[str]:

@@ -99,7 +99,7 @@ class Gate:
         # A commit may have come in the meantime.
         if proof is None or user is None or user.scram != challenge.verifier:
             self.refuse("wrong password" if user and user.scram else "no such user, disabled, or without SCRAM")
-        await attempt.settle(is_good=True)
+        attempt.settle(is_good=True)
         return proof
 
     def check_certificate(self, authzid: str) -> str:

@@ -1,6 +1,6 @@
 """Limits guessing at passwords: asks the shared count, and remembers what spares asking again.
 
-`ptt.core.guessing` has the limits and the threats. Without Redis there is no count, and every network is suspect: the
+`ptt.core.guessing` has the limits and the threats. Without Redis there is no count, and every network is fresh: the
 threads that hash, and the failed logins that end a connection, still bound what can be tried.
 """
 
@@ -42,6 +42,7 @@ class Guard:
         self._delay_s = delay_s
         self._key = hmac.digest(seal_key, _CONTEXT, hashlib.sha256)
         self._trusted: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
+        self._settling: set[asyncio.Task[None]] = set()
         self._complained_at = -COMPLAIN_EVERY_S
 
     def begin(self, login: str, address: str) -> "GuardedAttempt":
@@ -66,25 +67,34 @@ class Guard:
             permit = await self._guesses.ask(login, network)
         except Unavailable as error:
             self._complain(error)
-            return Permit(Trust.SUSPECT)
+            return Permit(Trust.FRESH)
         if permit is None:
             # Not all of them at the same time: or they would come back at the same time.
             await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             raise Refused(replies.TOO_MANY_GUESSES)
         return permit
 
-    async def settle(self, login: bytes, network: bytes, permit: Permit, *, is_good: bool) -> None:
-        """Take a guess out of the count."""
+    def settle(self, login: bytes, network: bytes, permit: Permit, *, is_good: bool) -> None:
+        """Take a guess out of the count; the client does not wait for it."""
         if is_good:
             self._trusted[login, network] = time.monotonic() + TRUSTED_FOR_S
             self._trusted.move_to_end((login, network))
             if len(self._trusted) > MAX_REMEMBERED:
                 self._trusted.popitem(last=False)
         if permit.stamp:
-            try:
-                await self._guesses.settle(login, network, permit.stamp, is_good=is_good)
-            except Unavailable as error:
-                self._complain(error)
+            task = asyncio.create_task(self._settle(login, network, permit.stamp, is_good=is_good))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    async def finish(self) -> None:
+        """Wait until all that was settled is in the count."""
+        await asyncio.gather(*self._settling)
+
+    async def _settle(self, login: bytes, network: bytes, stamp: str, *, is_good: bool) -> None:
+        try:
+            await self._guesses.settle(login, network, stamp, is_good=is_good)
+        except Unavailable as error:
+            self._complain(error)
 
     def _complain(self, error: Unavailable) -> None:
         if time.monotonic() >= self._complained_at + COMPLAIN_EVERY_S:
@@ -112,6 +122,6 @@ class GuardedAttempt:
         self._permit = await self._guard.ask(self._login, self._network)
         return self._permit.trust
 
-    async def settle(self, *, is_good: bool) -> None:
+    def settle(self, *, is_good: bool) -> None:
         """Say that the guess was right, or that nobody has checked it after all."""
-        await self._guard.settle(self._login, self._network, self._permit, is_good=is_good)
+        self._guard.settle(self._login, self._network, self._permit, is_good=is_good)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 
 from ptt.core.errors import ConfigError
 
@@ -28,6 +30,13 @@ class _Site:
 
     context: ssl.SSLContext
     names: frozenset[str]
+
+
+class BoundContext(ssl.SSLContext):
+    """A context that knows what clients bind to when they trust its certificate."""
+
+    end_point = b""
+    """tls-server-end-point of its certificate (RFC 5929 section 4.1); empty where it is not defined."""
 
 
 class ServerTls:
@@ -91,12 +100,8 @@ def _find_site(sites: Sequence[_Site], name: str) -> _Site:
 
 
 def _read_names(files: CertificateFiles) -> frozenset[str]:
-    # The first certificate in the file is the server's own (RFC 8446 section 4.4.2).
     place = f"{files.certificate_file}: ingress.certificate_file"
-    try:
-        certificate = x509.load_pem_x509_certificates(files.certificate_file.read_bytes())[0]
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{place}: {error}") from error
+    certificate = _read_certificate(files)
     if certificate.not_valid_after_utc.timestamp() < time.time():
         raise ConfigError(f"{place}: expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
     try:
@@ -108,8 +113,16 @@ def _read_names(files: CertificateFiles) -> frozenset[str]:
     return frozenset(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 
-def _make_context(files: CertificateFiles) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _read_certificate(files: CertificateFiles) -> x509.Certificate:
+    # The first certificate in the file is the server's own (RFC 8446 section 4.4.2).
+    try:
+        return x509.load_pem_x509_certificates(files.certificate_file.read_bytes())[0]
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{files.certificate_file}: ingress.certificate_file: {error}") from error
+
+
+def _make_context(files: CertificateFiles) -> BoundContext:
+    context = BoundContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     # The threat: renegotiation makes the server work for nothing, and compression tells what is encrypted (CRIME).
@@ -121,7 +134,21 @@ def _make_context(files: CertificateFiles) -> ssl.SSLContext:
         raise ConfigError(f"{files.certificate_file}: ingress.certificate_file, ingress.key_file: {reason}") from error
     except OSError as error:
         raise ConfigError(f"{error.filename or files.certificate_file}: {error.strerror}") from error
+    context.end_point = _hash_certificate(files)
     return context
+
+
+def _hash_certificate(files: CertificateFiles) -> bytes:
+    """Compute tls-server-end-point (RFC 5929 section 4.1); nothing where it is not defined, as for Ed25519."""
+    certificate = _read_certificate(files)
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return b""
+    if algorithm is None:
+        return b""
+    weak = (hashes.MD5, hashes.SHA1)
+    return certificate.fingerprint(hashes.SHA256() if isinstance(algorithm, weak) else algorithm)
 
 
 def _refuse_password() -> str:

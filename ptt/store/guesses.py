@@ -12,8 +12,8 @@ from ptt.store.batch import Batch
 from ptt.store.connection import RedisAddress, connect_async
 from ptt.store.scripts import SCRIPTS, Call
 
-TIMEOUT_S = 1.0
-"""Longest wait for Redis: a login goes on without the count, for nobody can send mail meanwhile anyway."""
+TIMEOUT_S = 3.0
+"""Longest wait for Redis: then a login goes on without the count, for nobody can send mail meanwhile anyway."""
 LOGIN_SLOTS = 65_536
 """Counters of guesses at logins; logins share them by chance. The threat: guesses at made-up logins fill the memory."""
 
@@ -37,6 +37,7 @@ class RedisGuesses:
         Raises:
             Unavailable: Redis does not answer in time.
         """
+        # A call whose answer was lost is repeated and counts twice: that harms nobody who guesses right.
         limits = (GUESSES, WINDOW_S * 1000, LOGIN_GUESSES, LOGIN_WINDOW_S * 1000)
         result = await self._batch.run(Call(SCRIPTS["guess"], _name(login, network), limits), TIMEOUT_S)
         match result:

@@ -137,11 +137,11 @@ class PasswordChecker:
         try:
             right = await self._pool.run(trust, login, work)
         except Unavailable:
-            await attempt.settle(is_good=False)
+            attempt.settle(is_good=False)
             raise
         if is_in_vain or not right:
             return False
-        await attempt.settle(is_good=True)
+        attempt.settle(is_good=True)
         return True
 
 

@@ -93,6 +93,8 @@ class Entrance:
         resources.push_async_callback(spool.close)
         guesses = RedisGuesses(redis_address(settings))
         resources.push_async_callback(guesses.close)
+        guard = Guard(guesses, self._seal_key)
+        resources.push_async_callback(guard.finish)
         resources.push_async_callback(self._users.close)
         await self._users.start(settings.users.poll_s)
         ingress = settings.ingress
@@ -105,7 +107,7 @@ class Entrance:
                 wish_limits=WishLimits(max_hold_s=ingress.max_hold_s, min_by_s=ingress.min_deliver_by_s),
             ),
             users=self._users,
-            guard=Guard(guesses, self._seal_key),
+            guard=guard,
             mechanisms=ingress.mechanisms,
             tokens=self._tokens,
             acceptor=Acceptor(

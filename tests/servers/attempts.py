@@ -29,6 +29,6 @@ class FreeAttempt:
             raise self.refusal
         return self.trust
 
-    async def settle(self, *, is_good: bool) -> None:
+    def settle(self, *, is_good: bool) -> None:
         """Take note."""
         self.settled.append(is_good)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import logging
 import socket
@@ -62,6 +63,29 @@ async def test_scram_plus_is_bound_to_tls_1_2() -> None:
         assert await client.ask(f"AUTH SCRAM-SHA-256 {downgraded}") == INVALID
         assert await run_scram(client, PASSWORD, ("tls-unique", unique)) == OK
         client.writer.transport.abort()
+
+
+async def test_scram_plus_is_bound_to_the_certificate() -> None:
+    """tls-server-end-point: SHA-256 of what the client sees, for a certificate that is signed with SHA-256."""
+    async with running_submission() as server:
+        context = server.certificate.trust()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        client = await connect(server, context)
+        await client.ask("EHLO client.test")
+        certificate = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        assert await run_scram(client, PASSWORD, ("tls-server-end-point", bytes(32))) == INVALID
+        digest = hashlib.sha256(certificate).digest()
+        assert await run_scram(client, PASSWORD, ("tls-server-end-point", digest)) == OK
+        client.writer.transport.abort()
+
+
+async def test_scram_plus_is_not_offered_over_tls_1_3() -> None:
+    """Python's ssl cannot compute tls-exporter, which clients take for granted there (RFC 9266)."""
+    async with running_submission() as server, connected(server) as client:
+        assert client.writer.get_extra_info("ssl_object").version() == "TLSv1.3"
+        offered = await client.ask("EHLO client.test")
+        assert ("SCRAM-SHA-256-PLUS" in offered) is ("tls-exporter" in ssl.CHANNEL_BINDING_TYPES)
+        assert "SCRAM-SHA-256 " in offered
 
 
 async def test_scram_plus_is_not_offered_in_a_resumed_session() -> None:
