@@ -27,7 +27,8 @@ _QUOTED = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"')
 _QUOTED_UTF8 = re.compile(r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\U0010ffff]|\\[\x20-\x7e])*"')
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?|_[a-z0-9_-]{0,62}")
 _COMMON = re.compile(rf"([{_ATEXT}]+(?:\.[{_ATEXT}]+)*)@((?:[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?\.)+[a-z]{{2,63}})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and what Python decodes to where the octets are no UTF-8: it could be written down nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,10 @@ def parse_address(text: str, *, smtputf8: bool = False, to_ascii: Callable[[str]
     local, at, domain = text.rpartition("@")
     if not at:
         raise MalformedInput("no domain in the address")
-    if len(local.encode("utf-8", "surrogateescape")) > MAX_LOCAL_PART:
+    if _UNPRINTABLE.search(local):
+        raise MalformedInput("control character, or no UTF-8, in the address")
+    if len(local.encode()) > MAX_LOCAL_PART:
         raise MalformedInput("local part is over 64 octets")
-    if _CONTROL.search(local):
-        raise MalformedInput("control character in the address")
     patterns = (_DOT_ATOM_UTF8, _QUOTED_UTF8) if smtputf8 else (_DOT_ATOM, _QUOTED)
     if not any(pattern.fullmatch(local) for pattern in patterns):
         raise MalformedInput("malformed local part")

@@ -122,7 +122,7 @@ def parse_reported(data: bytes) -> tuple[ReportedOutcome, ...]:
         if not isinstance(rows, list) or len(rows) > MAX_OUTCOMES:
             raise MalformedInput("not a record of outcomes: no list, or too long")
         return tuple(map(_parse_row, rows))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise MalformedInput(f"not a record of outcomes: {error!r}") from error
 
 

@@ -154,7 +154,7 @@ def parse_envelope(data: bytes) -> Envelope:
             requests=dict(map(_parse_request, _list(fields.get("requests", [])))),
             options=parse_options(_mapping(fields["options"])) if "options" in fields else NO_OPTIONS,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise MalformedInput(f"not an envelope: {error!r}") from error
 
 

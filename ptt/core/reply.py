@@ -49,9 +49,9 @@ def make_reply(code: int, text: str) -> Reply:
         The reply with the enhanced status split off, and every control and non-ASCII character replaced by ``?``
         so that a remote server cannot write into a log or a report.
     """
-    line = _UNPRINTABLE.sub("?", text.replace("\r", "").replace("\n", " "))
+    line = _UNPRINTABLE.sub("?", text.replace("\r", "").replace("\n", " ")).strip(" ")
     match = _ENHANCED.match(line)
     # RFC 2034 section 4: the class of the enhanced status must be the first digit of the code.
     if match and match[1][0] == str(code)[0]:
-        return Reply(code, match[1], line[match.end() :].strip())
-    return Reply(code, "", line.strip())
+        return Reply(code, match[1], line[match.end() :])
+    return Reply(code, "", line)

@@ -128,10 +128,10 @@ def _is_date(value: str | None) -> bool:
     if value is None or not _HOLD_UNTIL.fullmatch(value):
         return False
     try:
-        datetime.fromisoformat(value.upper())
+        # The first instant of 1970 and all before it: nobody can mean these, and 0 stands for no hold.
+        return datetime.fromisoformat(value.upper()).timestamp() > 0
     except ValueError:
         return False
-    return True
 
 
 WISH_CHECKS: Mapping[str, Callable[[str | None], bool]] = {

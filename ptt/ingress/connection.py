@@ -155,11 +155,11 @@ class Connection(SMTP):
         """
         is_first_look = True
         while self._dismissal is None:
+            if not self.tls and self.inbox.startswith(_TLS_HANDSHAKE):
+                raise Dismissed(replies.TLS_WITHOUT_STARTTLS)
             line = self.inbox.take_line()
             if line is not None:
                 return line
-            if not self.tls and self.inbox.startswith(_TLS_HANDSHAKE):
-                raise Dismissed(replies.TLS_WITHOUT_STARTTLS)
             if is_first_look:
                 is_first_look = False
                 self.restart_clock()

@@ -22,6 +22,7 @@ MAX_FAILURES = 3
 
 _JUNK_CODES = frozenset({500, 501, 502, 503, 504, 530, 555})
 """Refused for how it was said or when, not by policy."""
+_CHUNK = b"BDAT "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +103,9 @@ class Dialogue:
             self._check(rule, argument)
             answer = rule.handle(self._state, argument)
         except Refused as refusal:
+            # As where it does not say how many octets follow: they would be read as commands.
+            if line[: len(_CHUNK)].upper() == _CHUNK:
+                return Close(refusal.reply)
             return self._count_junk(refusal.reply) if refusal.reply.code in _JUNK_CODES else refusal.reply
         return self._count_junk(answer) if rule.is_junk or _is_idle_chunk(answer) else answer
 

@@ -110,7 +110,7 @@ def parse_recipients(data: bytes, destination: Domain) -> tuple[Address, ...]:
     """
     try:
         return tuple(Address(str(local), destination) for local in json.loads(data))
-    except ValueError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise MalformedInput(f"not a list of recipients: {error}") from error
 
 

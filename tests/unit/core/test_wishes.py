@@ -63,6 +63,7 @@ def test_what_is_asked_becomes_instants(parameters: str, expected: Options) -> N
         ("HOLDUNTIL=2026-11-18T12:00:00+01:00", "501 5.5.4"),
         ("HOLDUNTIL=2026-13-18T12:00:00Z", "501 5.5.4"),
         ("HOLDUNTIL=2026-11-18T07:00:00Z", "501 5.5.4"),
+        ("HOLDUNTIL=1970-01-01T00:00:00Z", "501 5.5.4"),
         ("HOLDUNTIL=2026-12-18T07:00:00Z", "501 5.5.4"),
         ("HOLDFOR=60 HOLDUNTIL=2026-11-18T12:00:00Z", "501 5.5.4"),
         ("REQUIRETLS=1", "501 5.5.4"),
