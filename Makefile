@@ -37,11 +37,16 @@ bench: $(READY) peers-install  ## side by side with Postfix + OpenDKIM; prints f
 chaos: $(READY) peers-install  ## kill, cut and freeze whole processes under load; FULL=1 for the full figures, SEED=n to repeat
 	$(BIN)/python -m tests.chaos.run $(if $(FULL),--full) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
+fuzz: $(VENV)/.fuzz-ready  ## all targets, or e.g. FUZZ="--target path --executions 1000000 --seed 7"
+	$(BIN)/python -m tests.fuzz.run $(FUZZ)
+
 lock:  ## renew requirements/*.txt (needs uv)
 	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 	  --extra embedded pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
 	  --extra embedded --group test --group lint pyproject.toml requirements/build.in -o requirements/dev.txt
+	uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 \
+	  --group fuzz -o requirements/fuzz.txt
 
 # The servers that the tests and the bench talk to; none is started as a service.
 peers-install:
@@ -52,6 +57,11 @@ $(READY): pyproject.toml requirements/dev.txt
 	$(PYTHON) -m venv $(VENV) || { sh tests/install_peers.sh venv && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# The fuzzing engine alone: it has wheels for x86-64 only, so nothing else asks for it.
+$(VENV)/.fuzz-ready: $(READY) requirements/fuzz.txt
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	touch $@
 
 clean:
