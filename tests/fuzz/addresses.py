@@ -118,8 +118,8 @@ def check_mailboxes(octets: bytes) -> None:
     choice, rest = split_choice(octets)
     smtputf8 = bool(choice & _UTF8)
     try:
-        text = rest.decode()
-        # As in a header: no line end, and no control character that `check_octets` does not let through.
+        # As in a header: without line ends and NUL, which were refused before.
+        text = rest.translate(None, b"\r\n\0").decode()
         addresses = parse_mailboxes(text, smtputf8=smtputf8, to_ascii=to_ascii)
     except (UnicodeDecodeError, MalformedInput):
         return

@@ -28,6 +28,14 @@ STAMP = Stamp(
 _ADDED = 3  # fields at most: Received, Date, Message-ID
 
 
+def check_lines(content: bytes) -> None:
+    """Check that a message is made of lines that are not too long, and that no CR, LF or NUL stands elsewhere."""
+    lines = content.split(b"\r\n")
+    assert not lines.pop()
+    assert max(map(len, lines), default=0) <= MAX_LINE
+    assert not re.search(rb"[\r\n\0]", b"".join(lines))
+
+
 def check_data(octets: bytes) -> None:
     """However it is cut, DATA gives what its definition does: content, or a refusal, and the octets behind the end."""
     choice, wire = split_choice(octets)
@@ -92,9 +100,10 @@ def check_header(octets: bytes) -> None:
         assert refusal.reply.code in {550, 552, 554}
         assert str(refusal.reply).isascii()
         return
-    check_octets(prepared)
+    check_lines(prepared)
     assert prepared.startswith(b"Received: from ")
     header, _, body = prepared.partition(b"\r\n\r\n")
+    assert not [line for line in header.split(b"\r\n") if not line.strip(b" \t")]
     # Where there is no blank line there is no body.
     assert body == content.partition(b"\r\n\r\n")[2]
     fields, _ = split_header(prepared)

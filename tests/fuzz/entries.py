@@ -32,7 +32,9 @@ def _check_envelope(text: bytes) -> None:
     except UnicodeEncodeError:
         return  # half of a surrogate pair, which ingress never writes
     assert parse_envelope(written) == envelope
-    json.loads(written)
+    said, kept = json.loads(text), json.loads(written)
+    for name in _NAMES:
+        assert kept.get(name) == (said.get(name) or kept.get(name)), name
 
 
 def _check_recipients(text: bytes) -> None:
@@ -74,6 +76,7 @@ def _check_sign_wakeup(text: bytes) -> None:
     assert parse_wakeup(text, SIGN_QUEUE) == ()
 
 
+_NAMES = ("user", "reverse_path", "recipients", "body", "ret", "envid")
 _CHECKS: tuple[Callable[[bytes], None], ...] = (
     _check_envelope,
     _check_recipients,

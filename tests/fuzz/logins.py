@@ -76,6 +76,8 @@ class Talk:
         if text.endswith(b"%P"):
             text = self._prove(text[:-2])
             self.has_proved = True
+        elif text.endswith(b"%Q"):
+            text = text[:-2] + b",p=" + encode(bytes(32)).encode()
         self.first = self.first or text
         return encode(text).encode()
 
@@ -169,7 +171,12 @@ def check_login_text(octets: bytes) -> None:
 
 _SCRAM = b"%n,,n=alice,r=abcdefgh\r\n%c=biws,%N%P\r\n"
 _EXCHANGES = {
-    "SCRAM-SHA-256": (_SCRAM, _SCRAM.replace(b"n,,", b"y,a=alice,"), _SCRAM.replace(b"alice", b"b=2Cob=3D")),
+    "SCRAM-SHA-256": (
+        _SCRAM,
+        _SCRAM.replace(b"%P", b"%Q"),
+        _SCRAM.replace(b"n,,", b"y,a=alice,"),
+        _SCRAM.replace(b"alice", b"b=2Cob=3D"),
+    ),
     "SCRAM-SHA-256-PLUS": (b"%p=tls-unique,,n=alice,r=abcdefgh\r\n%c=%B,%N%P\r\n", b"%p=tls-exporter,,n=a,r=b\r\n*"),
     "PLAIN": (b"%\0alice\0correct horse\r\n", b"%alice\0alice\0wrong", b"AGFsaWNlAGNvcnJlY3QgaG9yc2U="),
     "LOGIN": (b"%alice\r\n%correct horse", b"=\r\n%x", b"YWxpY2U=\r\n*"),
@@ -195,6 +202,7 @@ TARGETS = (
             b"%",
             b"%N",
             b"%P",
+            b"%Q",
             b",",
             b"=2C",
             b"=3D",

@@ -15,11 +15,11 @@ from ptt.ingress.acceptance import Acceptor
 from ptt.ingress.answers import Policy
 from ptt.ingress.budget import Budget
 from ptt.ingress.connection import Connection
-from ptt.ingress.data import check_octets
 from ptt.ingress.guard import Guard
 from ptt.ingress.sasl import MECHANISMS
 from ptt.ingress.session import House, Session
 from ptt.maillog import LOGGER
+from tests.fuzz.contents import check_lines
 from tests.fuzz.model import Client, read_replies
 from tests.fuzz.target import Target, cut, split_choice
 from tests.fuzz.wire import MemoryWire, make_tls, quiet_loop, settle
@@ -37,6 +37,7 @@ from tests.servers.submission import (
 LOGIN = f"EHLO c.test\r\nAUTH PLAIN {plain('alice', PASSWORD)}\r\n".encode()
 _BEGINNINGS = ((False, b""), (True, b""), (True, LOGIN))
 _FAULTS = {"command.failed", "session.failed"}
+_DATA = re.compile(rb"DATA *\r\n\Z", re.IGNORECASE)
 _TOO_EARLY = re.compile(r"554 5\.5\.0 |421 4\.7\.0 ")
 _MOVING = re.compile(r"(?<=queued as )\S+|(?<=^334 ).*|(?<=FUTURERELEASE ).*", re.MULTILINE)
 
@@ -157,7 +158,7 @@ def _watching() -> Iterator[Faults]:
 
 
 async def _talk(pieces: Sequence[bytes], *, tls: bool, is_watched: bool) -> Visit:
-    site, client, said = Site(), Client(), b""
+    site, client, said, sent = Site(), Client(), b"", b""
     wire = site.connect(tls=tls)
     await settle()
     greeting = wire.take_written()
@@ -167,6 +168,9 @@ async def _talk(pieces: Sequence[bytes], *, tls: bool, is_watched: bool) -> Visi
         await settle()
         written = wire.take_written()
         said += written
+        sent += piece
+        # RFC 2920 section 3.1. Of what came along with DATA nobody could tell whether it was content or commands.
+        assert b"354 " not in written or _DATA.search(sent)
         if is_watched and not client.is_done:
             client.note(piece, read_replies(written), is_closed=wire.is_closing())
             assert len(site.spool.submissions) == client.messages
@@ -183,7 +187,7 @@ def _sum_up(spool: RecordingSpool, said: bytes) -> Visit:
     assert not spool.submissions or any(reply.startswith("235 ") for reply in replies)
     messages: list[object] = []
     for submission, envelope in zip(spool.submissions, spool.envelopes, strict=True):
-        check_octets(submission.content)
+        check_lines(submission.content)
         seal = compute_seal(SEAL_KEY, submission.queue_id, submission.envelope_json, submission.content_sha256)
         assert submission.seal == seal
         assert envelope.user == "alice"
