@@ -141,8 +141,14 @@ def _resolve_one(file: _File, expression: str) -> Iterator[str]:
     elif expression in {"WAKE", "list"}:
         yield from (flags[name] if expression == "WAKE" else name for name in wakes if wakes[name])
     elif expression == "queue":
-        yield from (keys.QUEUE + TO, keys.SIGN) if file.is_admin else (keys.QUEUE + TO,)
+        yield from _resolve_queue(file)
     elif expression.startswith("PREFIX .. 'q:'"):
         yield keys.QUEUE + TO
     else:
         yield from KINDS[CONSTANTS.get(expression, expression)]
+
+
+def _resolve_queue(file: _File) -> tuple[str, ...]:
+    if file.names[0] in {"sign queue", "reports"}:
+        return KINDS[file.names[0]]
+    return (keys.QUEUE + TO, keys.SIGN) if file.is_admin else (keys.QUEUE + TO,)

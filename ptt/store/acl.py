@@ -70,7 +70,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule("RW", "hget hmget hset hsetnx hdel hincrby", (_MESSAGE,)),
         Rule("RW", "hget hmget hset hdel hincrby", (_DELIVERY,)),
         Rule("R", "lrange", (_CONTENT,)),
-        Rule("RW", "zrangebyscore zadd zrem", (keys.SIGN, keys.REPORTS)),
+        Rule("RW", "zrangebyscore zscore zadd zrem", (keys.SIGN, keys.REPORTS)),
         Rule("W", "zadd", (_QUEUE, keys.DESTINATIONS)),
         Rule("W", "set", (_WAKE_RELAY,)),
         Rule("W", "lpush", (RELAY_QUEUE,)),

@@ -78,6 +78,9 @@ WITHDRAWN_TTL_MS = 1_000_000
 (924 s with Linux's 15 retransmissions, tcp(7))."""
 DONE_TTL_MS = 60_000
 """How long the name of a message that is done stays taken: far longer than ingress repeats a command."""
+RESTART_GRACE_MS = 30_000
+"""How long after a start of Redis a lease from before is not taken over: longer than the slowest renewal or repeated
+record takes to arrive."""
 BACKOFF_TTL_MS = 86_400_000
 """How long after its time a back-off is forgotten that nobody asked about: its queue is empty."""
 PRIORITY_STEP_MS = 60_000

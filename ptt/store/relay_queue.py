@@ -89,7 +89,7 @@ class RelayQueue:
                 yield aged
 
     async def _claim(self, destination: Domain, limit: int, room: Room, *wanted: int | str) -> Claim:
-        expired = await self._may_take_expired()
+        restarted_ms = await self._ask_restarted_ms()
         queue, backoff = keys.queue(destination), keys.backoff(destination)
         names = (queue, keys.DESTINATIONS, keys.PARKED, keys.EVENTS, backoff)
         token = secrets.token_hex(8)
@@ -99,7 +99,7 @@ class RelayQueue:
             limit,
             BATCH_BYTES,
             self._lease_ms,
-            int(expired),
+            restarted_ms,
             MAX_CLAIMS,
             keys.MAX_EVENTS,
             room.suspects,
@@ -233,9 +233,9 @@ class RelayQueue:
     async def _ask(self, call: Call) -> object:
         return await self._batch.run(call, ASK_TIMEOUT_S)
 
-    async def _may_take_expired(self) -> bool:
+    async def _ask_restarted_ms(self) -> int:
         if self._guard.is_fresh():
-            return self._guard.may_take
+            return self._guard.restarted_ms
         try:
             return self._guard.learn(await self._client.info("server"))
         except (RedisError, OSError) as error:

@@ -48,8 +48,8 @@ class ReportQueue:
         Raises:
             Unavailable: Redis is away.
         """
-        expired = int(self._guard.may_take_expired(self._runner.client))
-        limits = (BATCH, BATCH_BYTES, self._lease_ms, expired, MAX_CLAIMS, keys.MAX_EVENTS, REPORT_BYTES)
+        restarted_ms = self._guard.ask(self._runner.client)
+        limits = (BATCH, BATCH_BYTES, self._lease_ms, restarted_ms, MAX_CLAIMS, keys.MAX_EVENTS, REPORT_BYTES)
         names = (keys.REPORTS, keys.PARKED, keys.EVENTS)
         (result,) = self._runner.run([Call(SCRIPTS["claim_report"], names, (self._token, *limits))])
         claimed, parked = parse_claim(result)

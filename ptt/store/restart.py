@@ -1,15 +1,15 @@
 """After Redis was away, the owners of leases get time to finish before their leases count as ended.
 
-While Redis is away nobody can renew or record: at its return, work that is done would otherwise be done again.
+While Redis is away nobody can renew or record: at its return, work that is done would otherwise be done again. A lease
+that was given or renewed since the restart needs no such grace.
 """
 
 import time
 from typing import Protocol
 
+from ptt.store import keys
 from ptt.store.scripts import translating
 
-GRACE_S = 30.0
-"""Longer than the slowest renewal or retried record takes to arrive."""
 _ASK_EVERY_S = 1.0
 
 
@@ -18,15 +18,16 @@ class _Info(Protocol):
 
 
 class RestartGuard:
-    """Remembers for a second whether Redis has been up for long enough."""
+    """Remembers for a second whether Redis has restarted lately."""
 
     def __init__(self) -> None:
         """Ask at the first use."""
         self._asked_at = float("-inf")
-        self._up_long = False
+        self.restarted_ms = 0
+        """When Redis started, by its own clock, if that was within the grace; else 0. As it was asked last."""
 
-    def may_take_expired(self, client: _Info) -> bool:
-        """Tell whether a lease that ended may be taken over now (synchronous client).
+    def ask(self, client: _Info) -> int:
+        """Give `restarted_ms` as of now (synchronous client).
 
         Raises:
             Unavailable: Redis is away.
@@ -34,20 +35,17 @@ class RestartGuard:
         if not self.is_fresh():
             with translating():
                 self.learn(client.info("server"))
-        return self._up_long
+        return self.restarted_ms
 
     def is_fresh(self) -> bool:
         """Tell whether the last answer is young enough."""
         return time.monotonic() - self._asked_at < _ASK_EVERY_S
 
-    def learn(self, info: object) -> bool:
-        """Take in the ``server`` section of INFO and give the answer of `may_take_expired`."""
-        uptime = info.get("uptime_in_seconds", 0) if isinstance(info, dict) else 0
+    def learn(self, info: object) -> int:
+        """Take in the ``server`` section of INFO and give `restarted_ms`."""
+        fields = info if isinstance(info, dict) else {}
+        up_ms = int(fields.get("uptime_in_seconds", 0)) * 1000
+        now_ms = int(fields.get("server_time_usec", time.time() * 1e6)) // 1000
         self._asked_at = time.monotonic()
-        self._up_long = float(uptime) > GRACE_S
-        return self._up_long
-
-    @property
-    def may_take(self) -> bool:
-        """Give the last answer."""
-        return self._up_long
+        self.restarted_ms = 0 if up_ms > keys.RESTART_GRACE_MS else now_ms - up_ms
+        return self.restarted_ms

@@ -58,8 +58,8 @@ class SignQueue:
         Raises:
             Unavailable: Redis is away.
         """
-        expired = self._guard.may_take_expired(self._runner.client)
-        arguments = (self._token, BATCH, BATCH_BYTES, self._lease_ms, int(expired), MAX_CLAIMS, keys.MAX_EVENTS)
+        restarted_ms = self._guard.ask(self._runner.client)
+        arguments = (self._token, BATCH, BATCH_BYTES, self._lease_ms, restarted_ms, MAX_CLAIMS, keys.MAX_EVENTS)
         (result,) = self._runner.run([Call(SCRIPTS["claim_sign"], (keys.SIGN, keys.PARKED, keys.EVENTS), arguments)])
         claimed, parked = parse_claim(result)
         return [parse_sign_claim(row) for row in claimed], [QueueId(name.decode()) for name in parked]

@@ -188,9 +188,9 @@ class RelayService:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_EVERY_S)
             with contextlib.suppress(PttError):  # the next sweep makes up for this one
                 await self._queue.sweep()
+            await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _renew(self) -> None:
         while True:

@@ -53,10 +53,10 @@ async def kill_sign(run: Run) -> None:
 
 
 async def kill_relay(run: Run) -> None:
-    """Kill the relay."""
+    """Kill one of the relays, once all of them work."""
     async for number in run.moments():
-        await _let_work(run, "relay", number + 1)
-        kill((await wait_pids(run.site, RELAY))[0])
+        await _let_work(run, "relay", number + run.case.relays)
+        kill(run.random.choice(await wait_pids(run.site, RELAY)))
 
 
 async def kill_tree(run: Run) -> None:

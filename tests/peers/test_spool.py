@@ -169,6 +169,20 @@ async def test_expired_lease_right_after_a_restart_is_left_to_its_owner(
         assert await owner.record(entry, DONE) is Recorded.DONE
 
 
+async def test_lease_given_since_the_restart_ends_as_any(address: RedisAddress, client: redis.Redis) -> None:
+    """Its owner could renew all the time: only what was leased before the restart is left alone."""
+    await submit(address, make_submission())
+    sign_all(SignQueue(address, LEASE_S))
+    async with relay_queue(address) as dead, relay_queue(address) as heir:
+        (entry,) = (await dead.claim(DESTINATION, 1)).entries
+        seconds, _ = client.time()
+        client.zadd(keys.queue(DESTINATION), {entry.queue_id: seconds * 1000 - 1000})
+        restarted = {"uptime_in_seconds": 29, "server_time_usec": int(seconds * 1e6)}
+        heir._lease_ms = 5000  # noqa: SLF001 - short, so that the lease lies between the restart and now
+        heir._guard.learn(restarted)  # noqa: SLF001 - a server that has just been restarted
+        assert [one.queue_id for one in (await heir.claim(DESTINATION, 1)).entries] == [entry.queue_id]
+
+
 async def test_message_that_kills_its_workers_is_parked(address: RedisAddress, client: redis.Redis) -> None:
     """After three claims without an outcome the message is parked with a reason, and stays in the spool."""
     await submit(address, make_submission())

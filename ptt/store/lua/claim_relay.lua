@@ -2,7 +2,7 @@
 -- Lease due messages of one destination to a relay worker. While the destination backs off there are none; when its
 -- time has come there is one, the probe, and the others wait for what becomes of it.
 -- KEYS: queue, destinations, parked, events, backoff
--- ARGV: destination, token, limit, max bytes, lease ms, may take expired leases (0/1), most claims, most events,
+-- ARGV: destination, token, limit, max bytes, lease ms, when Redis restarted (ms; 0: long ago), most claims, most events,
 --   how many whose worker died once, how many on their last try, may probe (0/1),
 --   longest age ms and the queue-ids that are wanted, whatever is due and in back-off (none: what is due)
 -- Returns {claimed, parked ids, how many are left for later}; claimed = {queue-id, version, envelope, signature, chunks,
@@ -61,10 +61,8 @@ local function consider(id)
   claims = tonumber(claims or 0)
   if not recipients then
     redis.call('ZREM', KEYS[1], id)
-  elseif not is_wanted(id, key, owner) then
+  elseif not is_wanted(id, key, owner) or (owner and is_protected(KEYS[1], id, ARGV[5], ARGV[6])) then
     return true
-  elseif owner and ARGV[6] == '0' then
-    redis.call('ZADD', KEYS[1], now + 5000, id) -- Redis has just restarted: let the owner finish
   elseif hold then -- its worker died before it could hold what a person asked to hold
     redis.call('HSET', key, 'h:' .. destination, 1)
     set_aside(id, key, 'recipient.held', hold)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Lease messages that have outcomes to report to a sign worker.
 -- KEYS: reports, parked, events
--- ARGV: token, limit, max bytes, lease ms, may take expired leases (0/1), most claims, most events,
+-- ARGV: token, limit, max bytes, lease ms, when Redis restarted (ms; 0: long ago), most claims, most events,
 --   most octets of records in one report
 -- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, sha256, seal, chunks, content, size,
 --   accepted ms, number of the first record, records}
@@ -25,8 +25,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
   local first = (reported or 0) + 1
   if not size or tonumber(recorded or 0) < first then
     redis.call('ZREM', KEYS[1], id)
-  elseif owner and ARGV[5] == '0' then
-    redis.call('ZADD', KEYS[1], now + 5000, id) -- Redis has just restarted: let the owner finish
+  elseif owner and is_protected(KEYS[1], id, ARGV[4], ARGV[5]) then -- it keeps its owner
   elseif tonumber(claims or 0) >= tonumber(ARGV[6]) then
     redis.call('ZREM', KEYS[1], id)
     redis.call('HDEL', key, 'report_owner')

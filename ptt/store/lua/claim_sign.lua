@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Lease due messages to a sign worker.
 -- KEYS: sign queue, parked, events
--- ARGV: token, limit, max bytes, lease ms, may take expired leases (0/1), most claims, most events
+-- ARGV: token, limit, max bytes, lease ms, when Redis restarted (ms; 0: long ago), most claims, most events
 -- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, sha256, seal, chunks, content, size}
 local claimed, parked, bytes = {}, {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
@@ -9,8 +9,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
   local owner, claims, size = unpack(redis.call('HMGET', key, 'owner', 'claims', 'size'))
   if not size then
     redis.call('ZREM', KEYS[1], id)
-  elseif owner and ARGV[5] == '0' then
-    redis.call('ZADD', KEYS[1], now + 5000, id) -- Redis has just restarted: let the owner finish
+  elseif owner and is_protected(KEYS[1], id, ARGV[4], ARGV[5]) then -- it keeps its owner
   elseif tonumber(claims or 0) >= tonumber(ARGV[6]) then
     redis.call('ZREM', KEYS[1], id)
     redis.call('HDEL', key, 'owner')

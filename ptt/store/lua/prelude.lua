@@ -80,6 +80,13 @@ local function is_owned(state, owner, queue, id)
   return tonumber(redis.call('ZSCORE', queue, id) or 0) > now - 30000
 end
 
+-- Redis has just restarted (0: it has not): whoever has had a lease since before gets time to finish.
+local function is_protected(queue, id, lease_ms, restarted_ms)
+  if restarted_ms == '0' or redis.call('ZSCORE', queue, id) - lease_ms > tonumber(restarted_ms) then return false end
+  redis.call('ZADD', queue, math.max(restarted_ms + @RESTART_GRACE_MS@, now + 1000), id)
+  return true
+end
+
 -- Keep what the sender is to be told, and make it due. What waits for its report keeps the message alive like a
 -- destination: counted once, and no more while its report is parked.
 local function note_outcomes(delivery, reports, id, wait_ms, records)
