@@ -119,7 +119,7 @@ def _ask(process: subprocess.Popen[bytes], message: bytes) -> list[str]:
     assert process.stdout is not None
     process.stdin.write(struct.pack("!I", len(message)) + message)
     process.stdin.flush()
-    return process.stdout.readline().decode().split()
+    return process.stdout.readline().decode(errors="replace").split()
 
 
 def _format_records(records: Mapping[str, str]) -> str:
