@@ -57,6 +57,7 @@ class Run:
             "seed": seed,
             "timeout": HANG_S,
             "artifact_prefix": f"{own}/",
+            "len_control": 0,
             "verbosity": 0,
         }
         settings = [f"-{name}={value}" for name, value in options.items()]

@@ -35,7 +35,8 @@ from tests.servers.submission import (
 )
 
 LOGIN = f"EHLO c.test\r\nAUTH PLAIN {plain('alice', PASSWORD)}\r\n".encode()
-_BEGINNINGS = ((False, b""), (True, b""), (True, LOGIN))
+MAIL = b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<b@b.test>\r\n"
+_BEGINNINGS = ((False, b""), (True, b""), (True, LOGIN), (True, LOGIN + MAIL))
 _FAULTS = {"command.failed", "session.failed"}
 _DATA = re.compile(rb"DATA *\r\n\Z", re.IGNORECASE)
 _TOO_EARLY = re.compile(r"554 5\.5\.0 |421 4\.7\.0 ")
@@ -198,19 +199,20 @@ def _sum_up(spool: RecordingSpool, said: bytes) -> Visit:
     return Visit(replies, messages)
 
 
-_MAIL = b"MAIL FROM:<alice@example.test>\r\nRCPT TO:<b@b.test>\r\n"
 _TEXT = b"From: alice@example.test\r\n\r\nbody\r\n"
 _SESSIONS = (
     b"EHLO c\r\nNOOP\r\nHELP\r\nVRFY x\r\nQUIT\r\n",
-    _MAIL + b"DATA\r\n" + _TEXT + b".\r\nNOOP\r\nQUIT\r\n",
-    _MAIL + b"DATA\r\n" + _TEXT + b"\n.\nMAIL FROM:<>\r\n.\r\n" + _MAIL + b"DATA\r\n" + _TEXT + b".\r\n",
-    _MAIL + b"BDAT 5\r\nFrom:BDAT 37 LAST\r\n alice@example.test\r\n\r\nDATA\r\n.\r\nMAIL\r\nNOOP\r\n",
-    _MAIL + b"BDAT 5\r\nabcdeRCPT TO:<c@c.test>\r\nBDAT 0 LAST\r\nRSET\r\nBDAT 3\r\nabcNOOP\r\n",
-    b"AUTH LOGIN\r\nYWxpY2U=\r\nY29ycmVjdCBob3JzZQ==\r\n" + _MAIL + b"RSET\r\n",
-    b"EHLO c\r\n" + LOGIN + _MAIL + b"DATA\r\n" + _TEXT + b".\r\n",
+    MAIL + b"DATA\r\n" + _TEXT + b".\r\nNOOP\r\nQUIT\r\n",
+    MAIL + b"DATA\r\n" + _TEXT + b"\n.\nMAIL FROM:<>\r\n.\r\n" + MAIL + b"DATA\r\n" + _TEXT + b".\r\n",
+    MAIL + b"BDAT 5\r\nFrom:BDAT 37 LAST\r\n alice@example.test\r\n\r\nDATA\r\n.\r\nMAIL\r\nNOOP\r\n",
+    MAIL + b"BDAT 5\r\nabcdeRCPT TO:<c@c.test>\r\nBDAT 0 LAST\r\nRSET\r\nBDAT 3\r\nabcNOOP\r\n",
+    b"AUTH LOGIN\r\nYWxpY2U=\r\nY29ycmVjdCBob3JzZQ==\r\n" + MAIL + b"RSET\r\n",
+    b"EHLO c\r\n" + LOGIN + MAIL + b"DATA\r\n" + _TEXT + b".\r\n",
     b"EHLO c\r\nAUTH SCRAM-SHA-256 biwsbj1hbGljZSxyPWFiYw==\r\nYz1iaXdz\r\nAUTH PLAIN =\r\n*\r\nAUTH PLAIN\r\n*\r\n",
     b"EHLO c\r\nSTARTTLS\r\nEHLO d\r\n",
     b"\x16\x03\x01\x02\x00\r\n",
+    b"DATA\r\n" + _TEXT + b".\r\n",
+    b"BDAT 10 LAST\r\nFrom: a@b\nRSET\r\n",
     b"MAIL FROM:<> HOLDFOR=60 MT-PRIORITY=1 RET=FULL\r\nRCPT TO:<b@b.test> NOTIFY=NEVER\r\nDATA\r\n" + _TEXT + b".\r\n",
 )
 _WORDS = (
@@ -236,7 +238,7 @@ _WORDS = (
     b"*\r\n",
     b"BDAT 99999999999\r\n",
     b" LAST",
-    _MAIL,
+    MAIL,
     LOGIN,
     _TEXT,
     b"x" * 600,
@@ -248,7 +250,7 @@ TARGETS = (
     Target(
         name="session",
         check=check_session,
-        seeds=tuple(bytes([choice]) + text for choice in (0, 1, 2, 5, 8) for text in _SESSIONS),
+        seeds=tuple(bytes([choice]) + text for choice in (0, 1, 2, 3, 6, 7, 10, 11) for text in _SESSIONS),
         words=_WORDS,
         max_bytes=1500,
         suite_executions=2000,
