@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,8 +62,13 @@ class Run:
             "len_control": 0,
             "mutate_depth": 2,
             "reduce_inputs": 0,
+            "handle_int": 0,
+            "handle_term": 0,
             "verbosity": 0,
         }
+        # The engine would end at once; like this the figures are told of what was done.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._end())
         settings = [f"-{name}={value}" for name, value in options.items()]
         atheris.Setup([sys.argv[0], *settings, str(folder), str(own)], self._try)
         atheris.Fuzz()
@@ -89,7 +95,8 @@ class Run:
 
     def _end(self) -> None:
         seconds = time.monotonic() - self._began_at
-        print(f"{self.target.name}: {self._executions} executions, {seconds:.0f} s, {len(self._places)} crashes")
+        done = self._executions - self._left
+        print(f"{self.target.name}: {done} executions, {seconds:.0f} s, {len(self._places)} crashes")
         sys.stdout.flush()
         os._exit(bool(self._places))
 
