@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -19,6 +19,7 @@ from ptt.ingress.login import log_in
 from ptt.ingress.sasl import MECHANISMS, decode_response
 from ptt.ingress.steps import Authenticate
 from tests.fuzz.target import Target, split_choice
+from tests.fuzz.wire import quiet_loop, settle
 from tests.servers.submission import ALICE, PASSWORD, SEAL_KEY, CountedGuesses, FixedUsers, encode
 
 CERTIFICATE = "dns:alice.example.test"
@@ -92,14 +93,10 @@ class Talk:
         return without_proof + b",p=" + encode(bytes(a ^ b for a, b in zip(key, signature, strict=True))).encode()
 
 
-def run_now(coroutine: Coroutine[object, None, _Given]) -> _Given:
-    """Run what waits for nothing."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        given: _Given = done.value
-        return given
-    raise AssertionError("it waits")
+async def _finish(exchange: Awaitable[_Given]) -> _Given:
+    given = await exchange
+    await settle()
+    return given
 
 
 def check_login(octets: bytes) -> None:
@@ -121,7 +118,8 @@ def check_login(octets: bytes) -> None:
         channel=Channel({"tls-unique": BINDING}, frozenset({CERTIFICATE})),
         offers_binding=bool(choice & 0x40),
     )
-    reply, login = run_now(log_in(Authenticate(mechanism, initial), talk.ask, gate))
+    exchange = log_in(Authenticate(mechanism, initial), talk.ask, gate)
+    reply, login = quiet_loop().run_until_complete(_finish(exchange))
     assert str(reply)[:9] in _FINAL, reply
     assert (reply.code == 235) == bool(login)
     if login:
