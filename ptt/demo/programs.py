@@ -100,7 +100,7 @@ class Up:
         """Start `ptt up`."""
         process = await asyncio.create_subprocess_exec(
             # Should the demonstration be killed, nothing of it goes on.
-            *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid())),
+            *(sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), ""),
             *(sys.executable, "-m", "ptt", "up"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

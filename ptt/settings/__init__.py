@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ptt.core.errors import ConfigError
+from ptt.settings.accounts import Account, find_account, find_double
 from ptt.settings.checks import explain, list_missing
 from ptt.settings.model import (
     Certificate,
@@ -42,6 +43,7 @@ from ptt.settings.sources import (
 from ptt.settings.urls import put_login, read_password, redact_url
 
 __all__ = [
+    "Account",
     "Certificate",
     "DnsUpdate",
     "Ingress",
@@ -56,6 +58,8 @@ __all__ = [
     "Signing",
     "Up",
     "Users",
+    "find_account",
+    "find_double",
     "get_environment",
     "list_fields",
     "load_settings",

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from ptt.settings.accounts import find_account
+from ptt.settings.model import Up
 from ptt.settings.sources import FILE_SUFFIX, format_variable, suggest
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ FALLBACKS: Mapping[str, str] = MappingProxyType(
 )
 ONE_HOST = "up"
 """The role that is all the others at once, and starts its own Redis server when none is named."""
-OURS_ALONE = frozenset({"ingress.seal_key_file", "dns_update.tsig_secret_file"})
+SEAL_KEY = "ingress.seal_key_file"
+OURS_ALONE = frozenset({SEAL_KEY, "dns_update.tsig_secret_file"})
 """Files that nobody but their owner may read; private keys for DKIM are looked at where they are read."""
 _SECRETS = ("url", "repository")
 """Parts of keys whose values may hold a password and are not shown."""
@@ -97,7 +100,8 @@ def list_missing(role: str, values: Mapping[str, object], origins: Mapping[str, 
             for name, path in _list_files(key, values.get(key))
             if (reason := _try_to_read(key, Path(path)))
         ]
-        problems += _list_exposed(key, values.get(key), origins.get(key, source))
+        if not (key == SEAL_KEY and _is_shared_by_roles(values)):
+            problems += _list_exposed(key, values.get(key), origins.get(key, source))
     return problems
 
 
@@ -109,6 +113,17 @@ def _list_exposed(key: str, value: object, origin: str) -> Iterator[str]:
         status = Path(value).stat()
         if stat.S_ISREG(status.st_mode) and (mode := stat.S_IMODE(status.st_mode)) & 0o077:
             yield f"{_place(key, origin)}: has mode {mode:04o}: must be 0600, so that nobody else reads it"
+
+
+def _is_shared_by_roles(values: Mapping[str, object]) -> bool:
+    """Tell whether the seal key is the ingress user's and may be read by sign's group, and by nobody else."""
+    up = Up()
+    names = [values.get(f"up.{key}", getattr(up, key)) for key in ("ingress_user", "sign_user")]
+    with suppress(OSError, ValueError):
+        ingress, sign = (find_account(str(name)) for name in names)
+        status = Path(str(values.get(SEAL_KEY))).stat()
+        return (status.st_uid, status.st_gid) == (ingress.uid, sign.gid) and not stat.S_IMODE(status.st_mode) & 0o037
+    return False
 
 
 def _list_files(key: str, value: object) -> Iterator[tuple[str, str]]:

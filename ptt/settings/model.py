@@ -330,6 +330,14 @@ class Up(Section):
     """Relay processes."""
     maxmemory_bytes: int = Field(default=0, ge=0)
     """Memory limit of the embedded Valkey; 0 means half of the machine's."""
+    ingress_user: str = Field(default="ptt-ingress", min_length=1)
+    """System user that ingress runs as under `ptt up --user-per-role`: a name, or uid:gid."""
+    sign_user: str = Field(default="ptt-sign", min_length=1)
+    """The same for sign."""
+    relay_user: str = Field(default="ptt-relay", min_length=1)
+    """The same for relay."""
+    redis_user: str = Field(default="ptt-redis", min_length=1)
+    """The same for the embedded Valkey; the group of this user may use its socket."""
 
 
 class Log(Section):

@@ -47,6 +47,8 @@ class Program:
     """Whether SIGHUP is for it."""
     keep_fds: tuple[int, ...] = ()
     """Open files that it inherits."""
+    account: str = ""
+    """As whom it runs, as the tether takes it; as ourselves if empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +196,8 @@ class Child:
         program = self.program
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid()), *program.argv),
+                *(sys.executable, "-I", "-S", str(Path(tether.__file__)), str(os.getpid()), program.account),
+                *program.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,

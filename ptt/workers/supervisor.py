@@ -15,7 +15,11 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from ptt import maillog
-from ptt.settings import Settings
+from ptt.settings import Account, Settings
+from ptt.store.acl import ADMIN
+from ptt.store.connection import RedisAddress
+from ptt.store.server import load_functions
+from ptt.workers.apart import REDIS, format_environment, format_tether
 from ptt.workers.child import Child, Program
 from ptt.workers.embedded import EmbeddedServer, open_embedded, wait_until_loaded
 
@@ -121,16 +125,27 @@ async def _finish(children: Sequence[Child]) -> None:
         await child.finished.wait()
 
 
-def plan_groups(settings: Settings, environment: Mapping[str, str], server: EmbeddedServer | None) -> tuple[Group, ...]:
-    """List what runs on one host, in the order of its start."""
+def plan_groups(
+    settings: Settings,
+    environment: Mapping[str, str],
+    server: EmbeddedServer | None,
+    accounts: Mapping[str, Account] | None = None,
+) -> tuple[Group, ...]:
+    """List what runs on one host, in the order of its start; with accounts each role as its own user."""
     worker = (sys.executable, "-m", "celery", "-A", "ptt", "worker")
     relays = tuple(f"relay-{number}" for number in range(1, settings.up.relay_processes + 1))
     ingresses = tuple(f"ingress-{number}" for number in range(1, settings.up.ingress_processes + 1))
-    if server is not None:
-        environment = {**environment, "PTT_REDIS__URL": server.url}
 
     def program(name: str, role: str, *argv: str) -> Program:
-        return Program(name=name, argv=argv, environment=environment, ready_event=f"{role}.started")
+        own = {} if server is None else {"PTT_REDIS__URL": server.url_for(role)}
+        account = accounts[role] if accounts else None
+        return Program(
+            name=name,
+            argv=argv,
+            environment={**environment, **own, **format_environment(account)},
+            ready_event=f"{role}.started",
+            account=format_tether(role, account, server),
+        )
 
     workers = (
         program("sign", "sign", *worker, "-Q", "sign", "-n", "sign@%h"),
@@ -141,12 +156,13 @@ def plan_groups(settings: Settings, environment: Mapping[str, str], server: Embe
     return groups if server is None else (embedded_group(server, environment), *groups)
 
 
-def run_up(settings: Settings, environment: Mapping[str, str]) -> int:
+def run_up(settings: Settings, environment: Mapping[str, str], accounts: Mapping[str, Account] | None = None) -> int:
     """Run everything on this host until a signal.
 
     Args:
         settings: the whole ptt.toml.
         environment: what the children get, with ``PTT_CONFIG`` in it.
+        accounts: as whom each role and the embedded Valkey run, by role; all as ourselves without it.
 
     Returns:
         The exit code.
@@ -154,9 +170,10 @@ def run_up(settings: Settings, environment: Mapping[str, str]) -> int:
     Raises:
         ConfigError: the embedded Valkey cannot be used.
     """
-    embedded = nullcontext() if settings.redis.url else open_embedded(settings.up)
+    account = accounts[REDIS] if accounts else None
+    embedded = nullcontext() if settings.redis.url else open_embedded(settings.up, account=account)
     with embedded as server:
-        supervisor = Supervisor(plan_groups(settings, environment, server), _write_stderr)
+        supervisor = Supervisor(plan_groups(settings, environment, server, accounts), _write_stderr)
         return asyncio.run(supervisor.run())
 
 
@@ -165,11 +182,21 @@ def embedded_group(server: EmbeddedServer, environment: Mapping[str, str]) -> Gr
     program = Program(
         name="valkey",
         argv=server.argv,
-        environment=environment,
+        environment={**environment, **format_environment(server.account)},
         reloads=False,
         keep_fds=(server.lock_fd,),
+        account=format_tether(REDIS, server.account, None),
     )
-    return Group(programs=(program,), wait_ready=lambda: wait_until_loaded(server.socket))
+    return Group(programs=(program,), wait_ready=lambda: _wait_ready(server))
+
+
+async def _wait_ready(server: EmbeddedServer) -> None:
+    if not server.passwords:
+        await wait_until_loaded(server.socket)
+        return
+    await wait_until_loaded(server.socket, server.passwords[ADMIN])
+    # Roles with rights of their own may not load them.
+    await asyncio.to_thread(load_functions, RedisAddress(url=server.url_for(ADMIN)), prunes=False)
 
 
 def _write_stderr(line: bytes) -> None:

@@ -37,6 +37,9 @@ class Site:
     process: subprocess.Popen[bytes] | None = None
     sink: subprocess.Popen[bytes] | None = None
     sink_port: int = 0
+    python: str = sys.executable
+    """What `ptt up` is started with."""
+    up_options: tuple[str, ...] = ()
 
     def prepare(self) -> None:
         """Make certificates, secrets, configuration, user and key with the commands that a person types."""
@@ -90,7 +93,7 @@ class Site:
         """Start `ptt up` and wait until it is ready."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ptt", "--config", str(self.folder / "ptt.toml"), "up"],
+                [self.python, "-m", "ptt", "--config", str(self.folder / "ptt.toml"), "up", *self.up_options],
                 stderr=log,
                 env=self.environment,
                 start_new_session=True,

@@ -1,0 +1,268 @@
+"""`ptt up --user-per-role`: each role is a user of its own, and one that was taken over reaches nothing of the others.
+
+The users are numbers without an entry in the system's list, so that nothing is left on the host. Needs root, as the
+option itself does.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.e2e.site import DESTINATIONS, MX_ADDRESS, Site
+from tests.e2e.test_whole_path import submit, wait_delivered
+from tests.servers.bind import running_bind
+from tests.servers.ports import free_port
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(120)
+
+UIDS = {"ingress": 61_421, "sign": 61_422, "relay": 61_423, "redis": 61_424}
+CAP_NET_BIND_SERVICE = 1 << 10
+
+PROBE = """
+import ctypes, json, os, sys
+def fails(act, *arguments):
+    try:
+        act(*arguments)
+    except OSError as error:
+        return error.errno in (1, 13)  # EPERM, EACCES
+    return False
+def read(path):
+    with open(path, "rb") as file:
+        file.read(1)
+def attach(pid):
+    if ctypes.CDLL(None, use_errno=True).ptrace(16, pid, 0, 0):  # PTRACE_ATTACH
+        raise OSError(ctypes.get_errno(), "ptrace")
+told = json.load(sys.stdin)
+probes = [(read, path) for path in told["files"]] + [(os.listdir, path) for path in told["folders"]]
+for pid in told["pids"]:
+    probes += [(read, f"/proc/{pid}/{name}") for name in ("environ", "mem", "maps", "auxv")]
+    probes += [(os.listdir, f"/proc/{pid}/fd"), (os.readlink, f"/proc/{pid}/exe"), (attach, pid), (os.kill, pid, 0)]
+json.dump([f"{probe[0].__name__} {probe[1]}" for probe in probes if not fails(*probe)], sys.stdout)
+sys.stderr.write(str(len(probes)))
+"""
+"""Tries what it is told on stdin, and prints what was not refused for lack of rights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What /proc tells of a process."""
+
+    uids: set[int]
+    gids: set[int]
+    groups: set[int]
+    capabilities: int
+    core: str
+    no_new_privileges: str
+
+
+def read_status(pid: int) -> Status:
+    """Read it."""
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+
+    def numbers(name: str) -> set[int]:
+        return set(map(int, lines[name].split()))
+
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    core = next(line for line in limits if line.startswith("Max core"))
+    return Status(
+        uids=numbers("Uid"),
+        gids=numbers("Gid"),
+        groups=numbers("Groups"),
+        capabilities=int(lines["CapPrm"], 16) | int(lines["CapEff"], 16),
+        core=core.split()[5],
+        no_new_privileges=lines["NoNewPrivs"].strip(),
+    )
+
+
+def free_low_port(taken: int = 0) -> int:
+    """Find a free port that needs a privilege."""
+    for port in range(600, 1024):
+        with socket.socket() as probe:
+            if port != taken and probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no free port below 1024")
+
+
+def make_python_reachable(site: Site) -> None:
+    """Copy the interpreter if it lives in a folder that is closed to other users, as a home is."""
+    python = Path(sys.executable).resolve()
+    if all(folder.stat().st_mode & 0o001 for folder in python.parents):
+        return
+    base = Path(sys.base_prefix)
+    copy, version = site.folder / "python", f"python3.{sys.version_info.minor}"
+    unused = shutil.ignore_patterns("test", "idlelib", "tkinter", "site-packages", "config-*", "ensurepip", "*.a")
+    shutil.copytree(base / f"lib/{version}", copy / f"lib/{version}", ignore=unused)
+    for library in (base / "lib").glob("libpython*.so*"):
+        shutil.copy(library, copy / "lib")
+    (copy / "bin").mkdir()
+    site.python = str(shutil.copy2(python, copy / "bin" / version))
+    paths = [str(Path.cwd()), *(path for path in sys.path if path.endswith("site-packages"))]
+    site.settings |= {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "LD_LIBRARY_PATH": str(copy / "lib"),
+    }
+
+
+def give(path: Path, owner: str, group: str, mode: int) -> None:
+    """Give a file or folder to a role."""
+    os.chown(path, UIDS[owner], UIDS[group])
+    path.chmod(mode)
+
+
+def give_files(site: Site) -> None:
+    """Do what the README says."""
+    site.folder.chmod(0o755)
+    give(site.folder / "ingress.key", "ingress", "ingress", 0o600)
+    give(site.folder / "seal.key", "ingress", "sign", 0o440)
+    give(site.folder / "tsig.key", "sign", "sign", 0o600)
+    for folder, owner in ((site.folder / "keys", "sign"), (site.folder / "users.git", "ingress")):
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, UIDS[owner], UIDS[owner])
+        folder.chmod(0o700)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """Give a site that is about to run with four users, ingress on privileged ports."""
+    folder = Path(tempfile.mkdtemp(prefix="ptt-roles-"))
+    low = free_low_port()
+    settings = {"TEST_IMPLICIT": str(low), "TEST_STARTTLS": str(free_low_port(low))}
+    settings |= {f"PTT_UP__{name.upper()}_USER": f"{uid}:{uid}" for name, uid in UIDS.items()}
+    with running_bind(("example.test", *DESTINATIONS), records=["@ MX 10 mx", f"mx A {MX_ADDRESS}"]) as bind:
+        made = Site(folder, bind, settings, up_options=("--user-per-role",))
+        made.sink_port = free_port(MX_ADDRESS)
+        try:
+            made.prepare()
+            made.start_sink()
+            make_python_reachable(made)
+            yield made
+        finally:
+            made.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def running(site: Site) -> Iterator[Site]:
+    """Give the site once it runs."""
+    give_files(site)
+    site.start()
+    yield site
+    assert site.stop() == 0
+
+
+def find_pids(site: Site) -> dict[str, list[int]]:
+    """Give the processes of each role, those of its pool included."""
+    names = {"ingress": "ptt.workers.ingress", "sign": "-Q sign", "relay": "-Q relay", "redis": "valkey.sock"}
+    return {role: site.find_processes(name) for role, name in names.items()}
+
+
+def probe(site: Site, role: str, told: dict[str, Any]) -> tuple[list[str], int]:
+    """Try to reach what others own as the user of a role, with all its groups; give what went through, and how many."""
+    ended = subprocess.run(
+        [site.python, "-I", "-S", "-c", PROBE],
+        input=json.dumps(told),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=site.environment,
+        user=UIDS[role],
+        group=UIDS[role],
+        extra_groups=[UIDS["redis"]],
+        timeout=30,
+    )
+    return json.loads(ended.stdout), int(ended.stderr)
+
+
+def test_mail_passes_through_four_users(running: Site) -> None:
+    """Submitted, signed and delivered, while each process has its user, no group of another, and no right but one."""
+    ledger = submit(running, 20, 4)
+    assert len(ledger.accepted) == 20
+    assert set(wait_delivered(running, ledger, 30).values()) == {1}
+    assert all(b"DKIM-Signature:" in content for _, content in running.read_arrived())
+    pids = find_pids(running)
+    assert {role for role, found in pids.items() if found} == set(UIDS)
+    for role, found in pids.items():
+        for status in map(read_status, found):
+            assert status == Status(
+                uids={UIDS[role]},
+                gids={UIDS[role]},
+                groups=set() if role == "redis" else {UIDS["redis"]},
+                capabilities=CAP_NET_BIND_SERVICE if role == "ingress" else 0,
+                core="0",
+                no_new_privileges="1",
+            )
+
+
+@pytest.mark.parametrize("role", UIDS)
+def test_role_that_was_taken_over_reaches_nothing_of_the_others(running: Site, role: str) -> None:
+    """Its user reads no secret, no process, no memory and no mail on disk of another, and can trace or end none."""
+    folder, pids = running.folder, find_pids(running)
+    owners = {
+        "ingress": [folder / "ingress.key", folder / "seal.key", folder / "users.git/HEAD"],
+        "sign": [folder / "seal.key", folder / "tsig.key", *(folder / "keys").rglob("*.pem")],
+        "redis": [path for path in (folder / "valkey").rglob("*") if path.is_file() and path.stat().st_uid],
+        "relay": [],
+    }
+    ours = set(owners[role])
+    others = [name for name in UIDS if name != role]
+    folders = {"ingress": "users.git", "sign": "keys", "redis": "valkey"}
+    told = {
+        "files": [str(path) for name in others for path in owners[name] if path not in ours]
+        + [str(folder / "valkey/admin.url"), str(folder / "valkey/lock")],
+        "folders": [str(folder / folders[name]) for name in others if name in folders],
+        "pids": [pid for name in others for pid in pids[name]] + running.list_started(),
+    }
+    reached, count = probe(running, role, told)
+    assert not reached
+    assert count > 25
+    # The probes can succeed: the user reaches what is its own.
+    reached, count = probe(running, role, {"files": list(map(str, ours)), "folders": [], "pids": []})
+    assert len(reached) == count == len(ours)
+
+
+def test_login_of_a_role_has_the_rights_of_that_role_alone(running: Site) -> None:
+    """The relay's own login, as its environment has it: no keys are listed, nothing is configured or run."""
+    environ = Path(f"/proc/{find_pids(running)['relay'][0]}/environ").read_bytes().split(b"\0")
+    url = next(entry.partition(b"=")[2].decode() for entry in environ if entry.startswith(b"PTT_REDIS__URL="))
+    commands = ("KEYS *", "SCAN 0", "CONFIG GET *", "ACL LIST", "EVAL return 0", "MONITOR", "FLUSHALL", "GET ptt1:sign")
+    with redis.Redis.from_url(url, driver_info=None) as client:
+        assert client.ping()
+        for command in commands:
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
+    with (
+        redis.Redis(unix_socket_path=str(running.folder / "valkey/valkey.sock"), driver_info=None) as client,
+        pytest.raises(redis.exceptions.AuthenticationError),
+    ):
+        client.ping()
+    assert running.ptt("queue", "list").returncode == 0
+
+
+def test_role_is_started_again_and_reloads(running: Site) -> None:
+    """A kill brings the same user back, on its privileged port; SIGHUP reaches a process of another user."""
+    before = find_pids(running)["ingress"]
+    os.kill(before[0], signal.SIGKILL)
+
+    def is_back() -> bool:
+        return [event["event"] for event in running.list_events()].count("ingress.started") == 2
+
+    wait_until(is_back, "ingress is back", 20)
+    (after,) = find_pids(running)["ingress"]
+    assert after != before[0]
+    assert read_status(after).uids == {UIDS["ingress"]}
+    assert running.process is not None
+    running.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: running.has_event("certificate.loaded"), "the certificate is read anew", 10)
