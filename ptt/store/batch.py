@@ -28,6 +28,8 @@ _AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 class _Waiting:
     call: Call
     future: "asyncio.Future[object]"
+    is_repeated: bool = False
+    """Whether it is sent again because the answer was lost."""
 
 
 class Batch:
@@ -63,9 +65,7 @@ class Batch:
             Unavailable: not known to be done within the time; it may still have been done.
             Refused: Redis is out of memory (452).
         """
-        waiting = _Waiting(call, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
-        self._work.set()
+        waiting = self._add(call)
         if timeout_s is None:
             return await waiting.future
         try:
@@ -73,6 +73,22 @@ class Batch:
                 return await waiting.future
         except TimeoutError as error:
             raise Unavailable(f"no answer from redis within {timeout_s} s") from error
+
+    async def run_told(self, call: Call) -> tuple[object, bool]:
+        """Run one script, however long Redis is away; give its result, and whether it may have run more than once.
+
+        Raises:
+            Unavailable: this batch is closed.
+            Refused: Redis is out of memory (452).
+        """
+        waiting = self._add(call)
+        return await waiting.future, waiting.is_repeated
+
+    def _add(self, call: Call) -> _Waiting:
+        waiting = _Waiting(call, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._work.set()
+        return waiting
 
     async def _run(self) -> None:
         delay_s = 0.05
@@ -86,6 +102,8 @@ class Batch:
                 await self._execute(group)
                 delay_s = 0.05
             except _AWAY:
+                for waiting in group:
+                    waiting.is_repeated = True
                 self._queue.extendleft(reversed(group))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 1.0)

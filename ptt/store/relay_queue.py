@@ -193,8 +193,9 @@ class RelayQueue:
             int(attempt.is_late),
             *_format_records(attempt.records),
         )
-        result = await self._batch.run(Call(SCRIPTS["record"], names, arguments))
-        if result == 0:
+        result, is_repeated = await self._batch.run_told(Call(SCRIPTS["record"], names, arguments))
+        # That nobody owns it is our own doing only if the answer to the first record was lost.
+        if result == 0 or (result == Recorded.BEFORE and not is_repeated):
             raise LeaseLost(f"{entry.queue_id} {entry.destination}")
         return Recorded(cast("int", result))
 

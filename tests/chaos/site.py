@@ -91,6 +91,7 @@ class ChaosSite(Site):
         self.sink = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
         assert self.sink.stdout is not None
         assert self.sink.stdout.readline() == b"ready\n"
+        self.sink.stdout.close()
 
     @override
     def start(self) -> None:

@@ -211,14 +211,15 @@ async def test_deferred_message_waits_and_keeps_who_is_left(address: RedisAddres
         assert (again.attempts, again.recipients) == (1, (RECIPIENT,))
 
 
-async def test_record_repeated_after_lost_answer_is_no_lost_lease(address: RedisAddress) -> None:
-    """The second record of the same attempt finds no owner: it was recorded before."""
+async def test_record_of_what_another_recorded_is_a_lost_lease(address: RedisAddress) -> None:
+    """A worker that was frozen finds that the one that took over has recorded: its own copy is a double."""
     await submit(address, make_submission())
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as queue:
         (entry,) = (await queue.claim(DESTINATION, 1)).entries
         assert await queue.record(entry, DONE) is Recorded.DONE
-        assert await queue.record(entry, DONE) is Recorded.BEFORE
+        with pytest.raises(LeaseLost):
+            await queue.record(entry, DONE)
 
 
 async def test_sweeps_wake_both_roles_after_the_broker_was_flushed(address: RedisAddress, valkey: RedisServer) -> None:

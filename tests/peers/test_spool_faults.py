@@ -14,6 +14,7 @@ from ptt.store.runner import Runner
 from ptt.store.server import check_server
 from ptt.store.sign_queue import SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
+from tests.chaos.proxy import Proxy, Way
 from tests.peers.test_spool import (
     CONTENT,
     DESTINATION,
@@ -25,7 +26,8 @@ from tests.peers.test_spool import (
     sign_all,
     submit,
 )
-from tests.servers.redis import running_server
+from tests.servers.ports import free_port
+from tests.servers.redis import SAFE, running_server
 from tests.waiting import wait_until_async
 
 
@@ -186,3 +188,24 @@ async def test_message_that_cannot_be_taken_back_is_named(
     finally:
         await spool.close()
     assert [record.getMessage() for record in caplog.records] == ["recipient.uncertain"]
+
+
+async def test_record_whose_answer_was_lost_is_no_lost_lease() -> None:
+    """It is sent again and finds nobody's name, because the first one worked: that is told apart from a takeover."""
+    port, front = free_port(), free_port()
+    with running_server(options={**SAFE, "port": str(port)}) as server:
+        address = RedisAddress(url=server.url)
+        await submit(address, make_submission())
+        sign_all(SignQueue(address, LEASE_S))
+        async with (
+            Proxy.running(("127.0.0.1", port), "127.0.0.1", front) as proxy,
+            relay_queue(RedisAddress(url=f"redis://127.0.0.1:{front}/1")) as queue,
+        ):
+            (entry,) = (await queue.claim(DESTINATION, 1)).entries
+            proxy.hold(Way.BACK)
+            recording = asyncio.create_task(queue.record(entry, DONE))
+            with server.client() as client:
+                await wait_until_async(lambda: not client.exists(keys.message(entry.queue_id)), "it is recorded")
+            proxy.reset_all()
+            proxy.heal()
+            assert await recording is Recorded.BEFORE

@@ -7,7 +7,7 @@
 --   is it late (0/1);
 --   and if there is something to report: ms until the report is made, how many of the records are delay notices, records
 -- Returns 3 when the destination backs off from now on; 2 when the message is done; 1 recorded; 0 another worker owns it;
---   -1 nobody does: it was recorded before.
+--   -1 nobody does: it was recorded before, by this worker or another.
 local destination = ARGV[2]
 local owner = redis.call('HGET', KEYS[1], 'o:' .. destination)
 if owner ~= ARGV[3] then return owner and 0 or -1 end
