@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ptt.core.errors import ConfigError
 from ptt.core.repository import is_remote
-from ptt.settings import Account, Settings, Users, find_account, find_double
+from ptt.settings import Account, Settings, Users, find_account, find_double, redact_url
 from ptt.workers.embedded import EmbeddedServer, find_server
 
 REDIS = "redis"
@@ -50,7 +50,9 @@ def prepare_accounts(settings: Settings, config: Path | None) -> Mapping[str, Ac
         raise ConfigError("ptt up --user-per-role: must be started as root: only root can become other users")
     accounts = _find_accounts(settings)
     places = tuple(_list_places(settings, config))
-    problems = tuple(_list_problems(places, accounts))
+    problems = [*_list_problems(places, accounts)]
+    if "***" in redact_url(settings.users.repository):
+        problems.append("users.repository: holds a password, which each role reads: set users.password_file instead")
     if problems:
         raise ConfigError(*problems)
     return accounts
@@ -137,7 +139,7 @@ def _list_valkey_places(data_dir: Path) -> Iterator[Place]:
 
 def _list_problems(places: Sequence[Place], accounts: Mapping[str, Account]) -> Iterator[str]:
     able = {name: _ask(account, places) for name, account in accounts.items()}
-    told = set[str]()
+    told = set[Path]()
     for number, place in enumerate(places):
         lacking = [accounts[name].name for name in place.users if not able[name][number][0]]
         knowing = [
@@ -149,10 +151,10 @@ def _list_problems(places: Sequence[Place], accounts: Mapping[str, Account]) -> 
             reason = f"can be read by {' and '.join(knowing)}, who must not"
         else:
             continue
-        line = f"{place.key}: {place.path}: {reason}: {_advise(place, accounts)}"
-        if line not in told:
-            told.add(line)
-            yield line
+        # What is told of a folder repairs what is in it, too.
+        if place.path not in told and not (lacking and place.is_secret and told.intersection(place.path.parents)):
+            yield f"{place.key}: {place.path}: {reason}: {_advise(place, accounts)}"
+        told.add(place.path)
 
 
 def _advise(place: Place, accounts: Mapping[str, Account]) -> str:

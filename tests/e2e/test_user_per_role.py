@@ -6,6 +6,7 @@ option itself does.
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -89,7 +90,8 @@ def read_status(pid: int) -> Status:
 
 def free_low_port(taken: int = 0) -> int:
     """Find a free port that needs a privilege."""
-    for port in range(600, 1024):
+    # At random, for tests that run beside each other would find the same one.
+    for port in random.sample(range(600, 1024), 400):
         with socket.socket() as probe:
             if port != taken and probe.connect_ex(("127.0.0.1", port)):
                 return port
@@ -238,13 +240,13 @@ def test_login_of_a_role_has_the_rights_of_that_role_alone(running: Site) -> Non
     environ = Path(f"/proc/{find_pids(running)['relay'][0]}/environ").read_bytes().split(b"\0")
     url = next(entry.partition(b"=")[2].decode() for entry in environ if entry.startswith(b"PTT_REDIS__URL="))
     commands = ("KEYS *", "SCAN 0", "CONFIG GET *", "ACL LIST", "EVAL return 0", "MONITOR", "FLUSHALL", "GET ptt1:sign")
-    with redis.Redis.from_url(url, driver_info=None) as client:
+    with redis.Redis.from_url(url, driver_info=None, retry=None) as client:
         assert client.ping()
         for command in commands:
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*command.split())
     with (
-        redis.Redis(unix_socket_path=str(running.folder / "valkey/valkey.sock"), driver_info=None) as client,
+        redis.Redis.from_url(f"unix://{running.folder}/valkey/valkey.sock", driver_info=None, retry=None) as client,
         pytest.raises(redis.exceptions.AuthenticationError),
     ):
         client.ping()
@@ -253,16 +255,53 @@ def test_login_of_a_role_has_the_rights_of_that_role_alone(running: Site) -> Non
 
 def test_role_is_started_again_and_reloads(running: Site) -> None:
     """A kill brings the same user back, on its privileged port; SIGHUP reaches a process of another user."""
-    before = find_pids(running)["ingress"]
+    before, started = find_pids(running)["ingress"], count_events(running, "ingress.started")
     os.kill(before[0], signal.SIGKILL)
-
-    def is_back() -> bool:
-        return [event["event"] for event in running.list_events()].count("ingress.started") == 2
-
-    wait_until(is_back, "ingress is back", 20)
+    wait_until(lambda: count_events(running, "ingress.started") > started, "ingress is back", 20)
     (after,) = find_pids(running)["ingress"]
     assert after != before[0]
     assert read_status(after).uids == {UIDS["ingress"]}
     assert running.process is not None
     running.process.send_signal(signal.SIGHUP)
     wait_until(lambda: running.has_event("certificate.loaded"), "the certificate is read anew", 10)
+
+
+def test_supervisor_that_is_killed_takes_all_with_it_and_starts_again(running: Site) -> None:
+    """The kernel ends the processes of all four users; what they left is taken up by the next start."""
+    assert running.process is not None
+    pids = [pid for found in find_pids(running).values() for pid in found]
+    running.process.kill()
+    running.process.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "no process is left", 10)
+    (running.folder / "log").unlink()
+    running.start()
+
+
+def test_command_runs_as_the_owner_of_its_files(running: Site) -> None:
+    """As the runbook has it: `ptt user` as the user of ingress, without a home."""
+    ended = subprocess.run(
+        [running.python, "-m", "ptt", "--config", str(running.folder / "ptt.toml"), "user", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=running.environment | {"HOME": "/"},
+        user=UIDS["ingress"],
+        group=UIDS["ingress"],
+        extra_groups=[],
+        timeout=30,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "alice" in ended.stdout
+
+
+def count_events(site: Site, name: str) -> int:
+    """Count what was logged under a name."""
+    return [event["event"] for event in site.list_events()].count(name)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process is there that has not ended."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

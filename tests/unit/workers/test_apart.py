@@ -76,6 +76,32 @@ def test_prepare_accounts_secret_of_sign_for_all_is_refused_with_the_command(fol
     ]
 
 
+def test_prepare_accounts_keys_of_root_are_told_of_once(folder: Path) -> None:
+    """One command repairs the folder and all keys in it: one line."""
+    for path in (folder / "keys", *(folder / "keys").rglob("*")):
+        os.chown(path, 0, 0)
+    (problem,) = list_problems(make_settings(folder))
+    assert problem.startswith(f"signing.keys_dir: {folder}/keys: cannot be used by 61432: chown -R 61432:61432 ")
+
+
+def test_prepare_accounts_one_key_of_root_is_refused_with_the_command(folder: Path) -> None:
+    """A key that root has created is one that sign cannot sign with."""
+    path = folder / "keys/example.test/s1.pem"
+    os.chown(path, 0, 0)
+    (problem,) = list_problems(make_settings(folder))
+    assert problem.startswith(f"signing.keys_dir: {path}: cannot be used by 61432: chown 61432:61432 {path} && ")
+
+
+def test_prepare_accounts_password_in_a_url_is_refused(folder: Path) -> None:
+    """ptt.toml is for all roles: the relay would read the password of the users repository."""
+    users = {"repository": "https://ptt:hunter2@git.example.test/users", "clone_dir": folder / "clone"}
+    settings = Settings.model_validate(make_settings(folder).model_dump() | {"users": users})
+    assert list_problems(settings) == [
+        f"users.clone_dir: {folder}/clone: cannot be used by 61431: install -d -o 61431 -g 61431 -m 700 {folder}/clone",
+        "users.repository: holds a password, which each role reads: set users.password_file instead",
+    ]
+
+
 def test_prepare_accounts_seal_key_of_root_is_refused_with_the_command(folder: Path) -> None:
     """As `ptt init` makes it, no role but root can read it."""
     os.chown(folder / "seal.key", 0, 0)
