@@ -73,6 +73,11 @@ def test_load_named_file_missing_is_refused(variable: str, monkeypatch: pytest.M
     assert problems == ["nowhere.toml: cannot be read: No such file or directory"]
 
 
+def test_load_folder_in_place_of_a_file_is_refused(folder: Path) -> None:
+    """It is no file, and one line says so."""
+    assert list_problems(folder) == [f"{folder}: cannot be read: Is a directory"]
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -214,6 +219,8 @@ uncertain = "rety"
             'listen = [{address="::1",port=25,tls="implicit"},{address="::1",port=25,tls="starttls"}]',
             "ingress.listen: ::1 port 25 is there twice",
         ),
+        ("ingress", "timeout_s = -1", "ingress.timeout_s: must be greater than or equal to 1, not -1"),
+        ("ingress", "max_message_bytes = 5368709120", "ingress.max_message_bytes: must be less than or equal to"),
         ("redis", 'url = "http://redis.test"', "redis.url: must be a URL of redis://, rediss:// or unix://"),
         ("redis", 'url = "redis://"', "redis.url: must be a URL of redis://, rediss:// or unix://"),
         ("redis", 'url = "redis://:pw@r.test/x"', "redis.url: must end in the number of a database, such as"),

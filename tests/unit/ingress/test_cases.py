@@ -29,6 +29,7 @@ NAMES: Mapping[str, bytes] = {
     "300K FIELD": b"X: " + b" y\r\n" * 70_000,
     "100 RECEIVED": b"Received: x\r\n" * 100,
     "99 RECEIVED": b"Received: x\r\n" * 99,
+    "LEVELS": b"".join(b"--%d\r\nContent-Type: multipart/mixed; boundary=%d\r\n\r\n" % (n, n + 1) for n in range(3000)),
     "9 FOLDS": b"\tboundary=" + b"\r\n\t".join([b"x" * 980] * 9) + b"\r\n",
     "GOOD": plain("alice", PASSWORD).encode(),
     "SELF": plain("alice", PASSWORD, "alice").encode(),
