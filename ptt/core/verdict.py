@@ -46,6 +46,7 @@ class Fault(StrEnum):
     NEEDS_8BITMIME = "needs_8bitmime"
     NEEDS_SMTPUTF8 = "needs_smtputf8"
     NEEDS_REQUIRETLS = "needs_requiretls"
+    NEEDS_DELIVERBY = "needs_deliverby"
     NOT_TRUSTED = "not_trusted"
     BARE_NEWLINE = "bare_newline"
     SPOOL_UNAVAILABLE = "spool_unavailable"
@@ -96,6 +97,8 @@ _RULES = {
     Fault.NEEDS_SMTPUTF8: _Rule(Scope.RECIPIENT, "the mail host does not take SMTPUTF8", (553, "5.6.7")),
     # RFC 8689 section 4.2.1: another host may do; if none does, the message comes back.
     Fault.NEEDS_REQUIRETLS: _Rule(Scope.HOST, "REQUIRETLS support required", (550, "5.7.30")),
+    # RFC 2852: who does not know the deadline would deliver after it what was to come back.
+    Fault.NEEDS_DELIVERBY: _Rule(Scope.HOST, "the mail host keeps no deadlines (DELIVERBY)", (554, "5.4.7")),
     Fault.NOT_TRUSTED: _Rule(Scope.HOST, "REQUIRETLS needs a mail host that proves who it is", (550, "5.7.30")),
     Fault.BARE_NEWLINE: _Rule(Scope.MESSAGE, "the message has a bare CR or LF", (554, "5.6.0")),
     Fault.SPOOL_UNAVAILABLE: _Rule(Scope.MESSAGE, "the spool cannot be asked"),

@@ -1,10 +1,11 @@
 """What a message needs of its peer, and whom it fails for if the peer lacks it.
 
-RFC 1870, RFC 6152, RFC 6531, RFC 8689.
+RFC 1870, RFC 2852, RFC 6152, RFC 6531, RFC 8689.
 """
 
 from collections.abc import AsyncGenerator
 
+from ptt.core.options import ByMode
 from ptt.core.outbound import OutboundMessage
 from ptt.core.verdict import Fault, Phase, decide_fault
 from ptt.smtp.attempt import Attempt
@@ -21,10 +22,14 @@ async def settle_unmet_demands(session: Session, attempt: Attempt) -> None:
         Unavailable: the header had to be looked at and the spool is away.
     """
     message, extensions = attempt.message, session.extensions
+    deadline = message.options.deadline
     if message.options.requires_tls and not extensions.require_tls:
         # RFC 8689 section 4.2.1: the next host may offer it.
         failure = decide_fault(Fault.NEEDS_REQUIRETLS, peer=session.peer)
         raise SessionLost(failure, Phase.EHLO, Fault.NEEDS_REQUIRETLS)
+    if deadline is not None and deadline.mode is ByMode.RETURN and not extensions.deliver_by:
+        # RFC 2852 section 4: it must not go where nobody would return it; the next host may know deadlines.
+        raise SessionLost(decide_fault(Fault.NEEDS_DELIVERBY, peer=session.peer), Phase.EHLO, Fault.NEEDS_DELIVERBY)
     if 0 < extensions.size_limit < message.size_bytes:
         # RFC 1870 section 6.1: a message over the limit that was named would be refused in any case.
         attempt.settle_rest(decide_fault(Fault.TOO_BIG, peer=session.peer))

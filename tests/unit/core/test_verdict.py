@@ -39,6 +39,7 @@ FINAL = {
     Fault.TOO_BIG: (552, "5.3.4", Scope.MESSAGE),
     Fault.NEEDS_8BITMIME: (554, "5.6.3", Scope.MESSAGE),
     Fault.NEEDS_REQUIRETLS: (550, "5.7.30", Scope.HOST),
+    Fault.NEEDS_DELIVERBY: (554, "5.4.7", Scope.HOST),
     Fault.NOT_TRUSTED: (550, "5.7.30", Scope.HOST),
     Fault.NEEDS_SMTPUTF8: (553, "5.6.7", Scope.RECIPIENT),
     Fault.BARE_NEWLINE: (554, "5.6.0", Scope.MESSAGE),

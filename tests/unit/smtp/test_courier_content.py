@@ -9,6 +9,7 @@ import pytest
 from ptt.core.address import Address, ReversePath, parse_address
 from ptt.core.errors import LeaseLost, Unavailable
 from ptt.core.notify import NEVER_REPORT
+from ptt.core.options import ByMode, Deadline, Options
 from tests.letters import CONTENT, DESTINATION, SENDER, Letter, tell
 from tests.scripted import EXTENSIONS, Act, Answer, Script, scripted_server
 from tests.unit.smtp.conftest import MakeCourier
@@ -254,6 +255,20 @@ async def test_eight_bit_content_to_a_seven_bit_host_fails(make_courier: MakeCou
         courier = make_courier(server.port)
         assert tell(await courier.deliver(DESTINATION, Letter(body="8BITMIME").message)) == ["failed 5.6.3"]
         assert tell(await courier.deliver(DESTINATION, Letter(body="7BIT").message)) == ["delivered 2.0.0"]
+
+
+async def test_message_that_must_come_back_in_time_goes_only_to_who_keeps_deadlines(make_courier: MakeCourier) -> None:
+    """RFC 2852: with mode R a host without DELIVERBY gets nothing, and the next message is unhurt; mode N goes on."""
+    late, told = (Options(deadline=Deadline(at=2**31, mode=mode)) for mode in (ByMode.RETURN, ByMode.NOTIFY))
+    async with scripted_server(Script(extensions=("PIPELINING",))) as server:
+        courier = make_courier(server.port)
+        assert tell(await courier.deliver(DESTINATION, Letter(options=late).message)) == ["failed 5.4.7"]
+        assert tell(await courier.deliver(DESTINATION, Letter(options=told).message)) == ["delivered 2.0.0"]
+        assert len(server.accepted) == 1
+    async with scripted_server(Script(extensions=("PIPELINING", "DELIVERBY"))) as server:
+        assert tell(await make_courier(server.port).deliver(DESTINATION, Letter(options=late).message)) == [
+            "delivered 2.0.0"
+        ]
 
 
 HEADER_UTF8 = "Subject: grüße\r\n\r\nx\r\n".encode()
