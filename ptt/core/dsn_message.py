@@ -186,6 +186,9 @@ def _format_status(original: Original, outcomes: Sequence[ReportedOutcome], repo
     if envelope.envid:
         head.append(f"Original-Envelope-Id: {_NOT_PRINTABLE.sub('?', decode_xtext(envelope.envid))}")
     head.append(f"Arrival-Date: {format_datetime(original.accepted_at)}")
+    # RFC 4865: what was held says so in each report; a hold is kept as the instant of its end.
+    if release_at := envelope.options.release_at:
+        head.append(f"Future-Release-Request: until;{datetime.fromtimestamp(release_at, UTC):%Y-%m-%dT%H:%M:%SZ}")
     # RFC 2852 section 5.
     if deadline := envelope.options.deadline:
         head.append(f"Deliver-By-Date: {format_datetime(datetime.fromtimestamp(deadline.at, UTC))}")

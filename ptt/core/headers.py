@@ -69,6 +69,8 @@ class Stamp:
     tls: str
     """TLS version and cipher."""
     received_at: datetime
+    priority: int = 0
+    """What the client asked for with MT-PRIORITY."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,10 +232,12 @@ def format_received(stamp: Stamp, *, smtputf8: bool) -> bytes:
     # RFC 3848 and RFC 6531 section 4.3: with TLS and AUTH.
     protocol = "UTF8SMTPSA" if smtputf8 else "ESMTPSA"
     tls = stamp.tls.replace(" ", " cipher ")
+    # RFC 6710 section 4.1: the clause is for what has a priority.
+    priority = f" PRIORITY {stamp.priority}" if stamp.priority else ""
     lines = (
         f"Received: from {name} ({format_literal(stamp.client_address)})",
         f"by {stamp.hostname}",
-        f"with {protocol} id {stamp.queue_id}",
+        f"with {protocol} id {stamp.queue_id}{priority}",
         f"(using {tls});",
         format_datetime(stamp.received_at),
     )

@@ -91,6 +91,7 @@ class Acceptor:
             client_address=client.address,
             tls=client.tls,
             received_at=datetime.fromtimestamp(int(now), UTC),
+            priority=transaction.mail.wishes.priority,
         )
         if len(content) > THREAD_BYTES:
             submission = await asyncio.to_thread(self._prepare, content, transaction, stamp)

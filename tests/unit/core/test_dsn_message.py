@@ -246,6 +246,7 @@ def test_report_on_mail_that_needs_tls_needs_it_too_and_returns_the_header_alone
     message = read(dsn)
     assert part_of(message, 2).get_content_type() == "text/rfc822-headers"
     assert groups_of(message)[0]["Deliver-By-Date"] == "Fri, 02 Jan 2026 03:04:05 +0000"
+    assert groups_of(message)[0]["Future-Release-Request"] == "until;1970-01-01T00:00:07Z"
     optional = report(ret="FULL", options=Options(tls=TlsDemand.OPTIONAL))
     assert optional.envelope.options == NO_OPTIONS
     assert part_of(read(optional), 2).get_content_type() == "message/rfc822"

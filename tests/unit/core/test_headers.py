@@ -1,6 +1,7 @@
 """The header of a submitted message: refusals, additions and removals, octet by octet."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -99,6 +100,12 @@ def test_client_name_is_escaped_in_received(name: str, written: str) -> None:
 def test_received_is_folded_at_78_columns() -> None:
     """RFC 5322 section 2.1.1."""
     assert max(map(len, RECEIVED.split(b"\r\n"))) <= 78
+
+
+def test_received_of_a_message_with_a_priority_names_it() -> None:
+    """RFC 6710 sections 4.1 and 7: a clause of its own, behind the queue-id."""
+    first = prepare(FROM + b"\r\n", stamp=replace(STAMP, priority=-9), smtputf8=True).split(b"\r\n")
+    assert first[2] == b"\twith UTF8SMTPSA id 01J8Q5Z9ABCDEFGHJKMN PRIORITY -9"
 
 
 @pytest.mark.parametrize(
