@@ -269,8 +269,10 @@ async def scripted_server(*scripts: Script, address: str = "127.0.0.1", port: in
     """Run a scripted server on a loopback address."""
     server = ScriptedServer(*scripts)
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         task = asyncio.ensure_future(server.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -281,6 +283,9 @@ async def scripted_server(*scripts: Script, address: str = "127.0.0.1", port: in
         yield server
     finally:
         listener.close()
+        await asyncio.sleep(0)  # connections that were accepted already still begin
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:  # a task that was cancelled before it began has closed nothing
+            writer.transport.abort()
