@@ -10,6 +10,7 @@ import pytest
 
 from ptt.core.address import Address
 from ptt.core.envelope import parse_envelope
+from ptt.core.errors import LeaseLost
 from ptt.core.notify import Notify, RecipientRequest
 from ptt.core.outcome import Outcome
 from ptt.core.reply import Reply
@@ -216,8 +217,8 @@ async def test_outcome_recorded_while_a_report_is_made_gets_the_next_one(house: 
     assert not house.client.exists(keys.message(queue_id))
 
 
-async def test_record_repeated_after_lost_answer_reports_once(house: House) -> None:
-    """The relay records again because it never saw the answer: the second finds that it was recorded."""
+async def test_record_that_comes_a_second_time_reports_nothing_more(house: House) -> None:
+    """What is recorded already is not reported again, whoever comes with it."""
     await house.accept(make_submission())
     async with relay_queue(house.address) as queue:
         house.make_due(keys.queue(FIRST))
@@ -225,7 +226,8 @@ async def test_record_repeated_after_lost_answer_reports_once(house: House) -> N
         policy = AttemptPolicy(
             retry_schedule_s=(900,), max_age_s=9e9, delay_notice_after_s=9e9, holds_uncertain=False, jitter=lambda: 0.0
         )
-        for _ in range(2):
+        await attempt(queue, Fate(outcomes={RITA: REFUSED}), policy, entry)
+        with pytest.raises(LeaseLost):
             await attempt(queue, Fate(outcomes={RITA: REFUSED}), policy, entry)
     house.report()
     ((_, content),) = await house.list_reports()
