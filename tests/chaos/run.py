@@ -66,7 +66,12 @@ def _choose(options: argparse.Namespace) -> list[Case]:
     changes = {name: getattr(options, name) for name in ("messages", "rate", "faults", "outage_s", "life_s")}
     changes = {name: value for name, value in changes.items() if value is not None}
     return [
-        replace(case, small=replace(case.small, **changes), full=replace(case.full, **changes))
+        replace(
+            case,
+            small=replace(case.small, **changes),
+            full=replace(case.full, **changes),
+            relays=options.relays or case.relays,
+        )
         for case in CASES
         if not options.case or case.name in options.case
     ]
@@ -83,6 +88,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--faults", type=int)
     parser.add_argument("--outage-s", type=float)
     parser.add_argument("--life-s", type=float)
+    parser.add_argument("--relays", type=int, help="relay processes")
     return parser.parse_args()
 
 
