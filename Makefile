@@ -13,7 +13,7 @@ demo: $(READY)  ## submit, sign, publish and deliver real mail on this machine
 test: $(READY) peers-install  ## the whole suite, against real servers
 	$(BIN)/python -m pytest -n $(JOBS)
 
-check: $(READY)  ## format, lint, types, import contracts, size, unit tests
+check: $(READY) peers-install  ## format, lint, types, import contracts, size, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
