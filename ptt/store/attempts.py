@@ -18,6 +18,8 @@ class Recorded(IntEnum):
     """The whole message is done and forgotten."""
     BACKED_OFF = 3
     """It waits, and its destination backs off from now on."""
+    DONE_BACKED_OFF = 4
+    """Both: it was too old to be tried again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,19 @@ class Batch:
             else:
                 _settle(waiting, result)
         if missing:
+            await self._load_and_execute(missing)
+
+    async def _load_and_execute(self, group: list[_Waiting]) -> None:
+        try:
             await self._load()
-            await self._execute(missing)
+        except _AWAY:
+            raise
+        except RedisError as error:
+            # This user may not load them, or the server is full: who asked hears so, and the batch goes on.
+            for waiting in group:
+                _fail(waiting, translate(error))
+            return
+        await self._execute(group)
 
     async def _transact(self, group: list[_Waiting]) -> list[object]:
         if len(group) == 1:

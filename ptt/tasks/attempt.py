@@ -82,6 +82,8 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
     duration_ms = round((time.monotonic() - began_s) * 1000)
     unreached = find_unreached(outcomes)
     final = [(recipient, expire(outcome, entry, policy)) for recipient, outcome in outcomes]
+    doubtful = [r for (r, was), (_, now) in zip(outcomes, final, strict=True) if _is_uncertain(was) and was is not now]
+    tell_uncertain(entry, doubtful, "no reply to the final dot, and too old to be tried again")
     delay_s = decide_delay(policy.retry_schedule_s, entry.attempts + 1, policy.jitter()).total_seconds()
     hold = HOLD_REASON if policy.holds_uncertain and any(_is_uncertain(outcome) for _, outcome in final) else ""
     is_late = _is_late(policy, entry, left_s) and not hold
@@ -99,7 +101,7 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         backoff_s=shorten_delay(_decide_backoff_s(policy, entry), left_s) if unreached else 0,
     )
     recorded = await _record(queue, entry, final, plan)
-    return unreached if recorded is Recorded.BACKED_OFF else None
+    return unreached if recorded in {Recorded.BACKED_OFF, Recorded.DONE_BACKED_OFF} else None
 
 
 async def settle_untried(queue: RelayQueue, policy: AttemptPolicy, entry: RelayEntry, unreached: Deferred) -> None:
@@ -109,7 +111,7 @@ async def settle_untried(queue: RelayQueue, policy: AttemptPolicy, entry: RelayE
         LeaseLost: another worker owns the entry; nothing was recorded.
     """
     envelope = await _read_envelope(queue, entry)
-    if envelope is None:
+    if envelope is None or (entry.in_doubt and await _hold_doubt(queue, policy, entry)):
         return
     left_s = decide_left_s(entry.queue_id, envelope.options, entry.age_s)
     entry = _count_from_release(entry, envelope)
@@ -256,7 +258,7 @@ def _is_uncertain(outcome: Outcome) -> bool:
 def expire(outcome: Outcome, entry: RelayEntry, policy: AttemptPolicy) -> Outcome:
     """Make a deferral final after the queue lifetime (RFC 5321 section 4.5.4.1); the age counts from acceptance."""
     expired = is_expired(timedelta(seconds=entry.age_s), timedelta(seconds=policy.max_age_s))
-    if not isinstance(outcome, Deferred) or outcome.uncertain or not expired:
+    if not isinstance(outcome, Deferred) or not expired:
         return outcome
     reply = outcome.reply or EXPIRED
     reason = f"tried for {entry.age_s:.0f} s; last: {outcome.reason or reply}"
@@ -295,7 +297,7 @@ async def _record(
     for recipient, outcome in outcomes:
         if not _is_uncertain(outcome):
             tell(entry, recipient, outcome, plan)
-    if recorded is Recorded.DONE:
+    if recorded in {Recorded.DONE, Recorded.DONE_BACKED_OFF}:
         maillog.emit("message.done", queue_id=entry.queue_id, age_s=round(entry.age_s, 3))
     return recorded
 

@@ -23,6 +23,8 @@ LINGER_S = 2.0
 """How long a wake-up keeps its place while its deliveries go on: a thousand slow hosts must not hold up a quick one."""
 MAX_IN_HAND_BYTES = 268_435_456
 """Content in memory: what is more waits in the spool."""
+MAX_CLAIMS_AT_ONCE = 30
+"""Claims under way: each may bring 8 MB that are not counted as in hand yet."""
 STOP_GRACE_S = 20.0
 """How long deliveries may go on after SIGTERM; what is left then is given up by its lease."""
 
@@ -47,6 +49,7 @@ class RelayService:
         self._renew_every_s = lease_s / 4
         self._in_hand: dict[asyncio.Task[None], RelayEntry] = {}
         self._in_hand_bytes = 0
+        self._claims = asyncio.Semaphore(MAX_CLAIMS_AT_ONCE)
         self._windows: dict[Domain, Window] = {}
         self._chores: list[asyncio.Task[None]] = []
         self._renewed_at = 0.0
@@ -112,9 +115,15 @@ class RelayService:
 
     async def _claim(self, destination: Domain, window: Window) -> bool:
         """Claim what there is room for and begin with it; tell whether to ask again."""
-        has_room = await window.wait_for_room(LINGER_S) and self._in_hand_bytes < MAX_IN_HAND_BYTES
-        if self._closing or not has_room:
+        if not await window.wait_for_room(LINGER_S):
             return False  # The next sweep wakes again.
+        async with self._claims:
+            claim = await self._claim_now(destination, window)
+        return bool(claim.entries) or (claim.left > 0 and await self._suspicion.wait())
+
+    async def _claim_now(self, destination: Domain, window: Window) -> Claim:
+        if self._closing or self._in_hand_bytes >= MAX_IN_HAND_BYTES:
+            return Claim()
         if self._in_hand and asyncio.get_running_loop().time() - self._renewed_at > 2 * self._renew_every_s:
             await self._renew_all()  # This process was frozen: what it owns must not pass for a dead worker's.
         room, claim = self._suspicion.reserve(), Claim()
@@ -134,9 +143,7 @@ class RelayService:
             task = self._begin(entry, window)
             window.add(task)
             self._suspicion.watch(entry, task)
-        if claim.left and not claim.entries:
-            await self._suspicion.wait()
-        return bool(claim.entries or claim.left)
+        return claim
 
     def _close_window(self, destination: Domain, window: Window) -> None:
         if window.is_idle and self._windows.get(destination) is window:

@@ -1,6 +1,7 @@
 """How much one relay process has in hand: of each destination, and of messages that may have killed workers."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 from ptt.store.entries import RelayEntry, Room
@@ -12,6 +13,8 @@ FIRST_WINDOW = 10
 """Messages in hand of a destination that has not yet answered: a thousand dead ones must not fill the memory."""
 MAX_SUSPECTS = 10
 """Messages in hand at once whose worker died once: if one of them does it again, the others are suspected even more."""
+ROOM_WAIT_S = 1.0
+"""How long a wake-up keeps its place for suspects that find no room; the sweep comes again."""
 MAX_PROBES = 300
 """Destinations that are probed at once: each may take minutes to fail."""
 SUSPECT_S = 5.0
@@ -81,7 +84,7 @@ class Suspicion:
         self._suspects = MAX_SUSPECTS
         self._last_tries = 1
         self._probes = MAX_PROBES
-        self._freed = asyncio.Event()
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     def reserve(self) -> Room:
         """Take all the room there is, for one claim; `settle` gives back what it did not need."""
@@ -94,7 +97,6 @@ class Suspicion:
         self._suspects += room.suspects - sum(_is_suspect(entry) for entry in entries)
         self._last_tries += room.last_tries - sum(_is_last_try(entry) for entry in entries)
         self._probes -= sum(entry.failures > 0 for entry in entries)
-        self._freed.set()
 
     def watch(self, entry: RelayEntry, task: asyncio.Task[None]) -> None:
         """Give the room of a message back when its delivery is done, or has gone on for long without harm."""
@@ -105,14 +107,20 @@ class Suspicion:
         freeing = asyncio.get_running_loop().call_later(SUSPECT_S, self._free, entry)
         task.add_done_callback(lambda _: self._free_early(freeing, entry))
 
-    async def wait(self) -> None:
-        """Wait until there may be room again."""
-        self._freed.clear()
+    async def wait(self) -> bool:
+        """Wait until a message gives its room back; tell whether one did.
+
+        Each wakes one who waits: if a claim that got nothing did, two of them would wake each other for ever.
+        """
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(SUSPECT_S):
-                await self._freed.wait()
+            async with asyncio.timeout(ROOM_WAIT_S):
+                await waiter
         except TimeoutError:
-            return
+            self._waiters.remove(waiter)
+            return False
+        return True
 
     def _end_probe(self, _: object) -> None:
         self._probes += 1
@@ -125,7 +133,11 @@ class Suspicion:
     def _free(self, entry: RelayEntry) -> None:
         self._suspects += _is_suspect(entry)
         self._last_tries += _is_last_try(entry)
-        self._freed.set()
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # it has waited long enough, and the sweep wakes again
+                waiter.set_result(None)
+                return
 
 
 def _is_suspect(entry: RelayEntry) -> bool:

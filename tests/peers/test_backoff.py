@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
 import redis
 from typing_extensions import override
 
@@ -16,6 +17,7 @@ from ptt.core.ports import Courier
 from ptt.core.reply import Reply
 from ptt.core.wakeup import RELAY_QUEUE
 from ptt.store import keys
+from ptt.store.attempts import Attempt
 from ptt.store.connection import RedisAddress
 from ptt.store.relay_queue import RelayQueue
 from ptt.tasks.attempt import AttemptPolicy
@@ -23,7 +25,7 @@ from ptt.tasks.relay import RelayService
 from ptt.tasks.window import FIRST_WINDOW
 from tests.peers.queue_tools import ANN, ONE, Run, list_json
 from tests.servers.redis import RedisServer
-from tests.spooled import LEASE_S, enqueue
+from tests.spooled import LEASE_S, enqueue, relaying
 from tests.waiting import wait_until_async
 
 UNREACHED = Deferred(reason="no connection at connect", scope=Scope.DOMAIN)
@@ -200,3 +202,44 @@ class FirstFails(FixedCourier):
             return await super().deliver(destination, message)
         await wait_until_async(lambda: self._client.exists(keys.backoff(ONE)) == 1, "the destination backs off")
         return [(recipient, Delivered(reply=Reply(250, "2.0.0", "ok"))) for recipient in message.recipients]
+
+
+async def test_expired_probe_without_a_report_lets_the_others_expire(
+    address: RedisAddress, valkey: RedisServer
+) -> None:
+    """The probe is forgotten in the record that makes the destination back off: the rest is looked at all the same."""
+    names = [await enqueue(address, number, ANN, reverse_path=None) for number in range(FIRST_WINDOW + 5)]
+    with valkey.client() as client:
+        for name in names:
+            client.hset(keys.message(name), "accepted", client.time()[0] * 1000 - 500_000_000)
+        courier = FixedCourier(UNREACHED)
+        await serve(address, courier)
+        assert len(courier.seen) == FIRST_WINDOW
+        assert not client.exists(*(keys.message(name) for name in names))
+
+
+async def test_probe_that_finds_nothing_out_makes_room_for_the_next(address: RedisAddress, valkey: RedisServer) -> None:
+    """It was given back untried: the destination does not wait for the end of its lease."""
+    await enqueue(address, 1, ANN)
+    with valkey.client() as client:
+        client.hset(keys.backoff(ONE), mapping={"until": 1, "failures": 3})
+        client.expire(keys.backoff(ONE), 60)
+        async with relaying(address) as queue:
+            (probe,) = (await queue.claim(ONE, 5)).entries
+            assert (await queue.claim(ONE, 5)).entries == ()
+            await queue.record(probe, Attempt(remaining=[ANN], delay_s=0, counts=False, history=b""))
+            (again,) = (await queue.claim(ONE, 5)).entries
+            assert again.failures == 3
+
+
+async def test_doubt_about_a_waiting_message_is_told(
+    address: RedisAddress, valkey: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its worker died after the dot; told of as late, untried, it is listed: it may be sent twice."""
+    names = [await enqueue(address, number, ANN) for number in range(FIRST_WINDOW + 1)]
+    with valkey.client() as client:
+        client.hset(keys.message(names[-1]), "accepted", client.time()[0] * 1000 - 20_000_000)
+        client.hset(keys.delivery(names[-1]), f"x:{ONE}", '["ann"]')
+        await serve(address, FixedCourier(UNREACHED))
+    listed = [vars(one)["fields"] for one in caplog.records if one.getMessage() == "recipient.uncertain"]
+    assert [fields["queue_id"] for fields in listed] == [names[-1]]

@@ -143,6 +143,17 @@ async def test_message_that_is_too_old_fails_with_its_last_reason(address: Redis
         assert not client.exists(keys.message(queue_id))
 
 
+async def test_uncertain_outcome_ends_with_the_queue_lifetime(address: RedisAddress, valkey: RedisServer) -> None:
+    """A host that never answers the dot gets no copies for ever: at the end the sender is told."""
+    queue_id = await enqueue(address, ANN)
+    with valkey.client() as client:
+        client.hset(keys.message(queue_id), "accepted", 1)
+        async with serving(address, ScriptedCourier({ANN: UNSURE})) as service:
+            await service.serve(DESTINATION)
+        assert history_of(client) == ["failed"]
+        assert not client.exists(keys.message(queue_id))
+
+
 @pytest.mark.parametrize("holds", [False, True])
 async def test_uncertain_outcome_is_retried_or_held(address: RedisAddress, valkey: RedisServer, *, holds: bool) -> None:
     """The dot was sent and no reply came: by policy the message is due again, or parked for a person."""

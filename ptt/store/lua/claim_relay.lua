@@ -42,7 +42,7 @@ local function claim(id, key, size, recipients, claims)
   local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'signature', 'chunks', 'accepted', 'content', 'rest')
   local attempts, in_doubt = unpack(redis.call('HMGET', key, 'a:' .. destination, 'x:' .. destination))
   claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], (f[6] or '') .. (f[7] or ''), size, recipients, now - f[5], tonumber(attempts or 0),
-    in_doubt or '', claims, failures, due - now}
+    in_doubt or '', claims, is_named and 0 or failures, due - now}
 end
 
 -- What is wanted by name is there, nobody has it, and there is something new to tell of it.

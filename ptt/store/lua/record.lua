@@ -6,8 +6,8 @@
 --   how long the destination backs off ms (0: it was reached; empty: nobody knows), failures of it as they were claimed,
 --   is it late (0/1);
 --   and if there is something to report: ms until the report is made, how many of the records are delay notices, records
--- Returns 3 when the destination backs off from now on; 2 when the message is done; 1 recorded; 0 another worker owns it;
---   -1 nobody does: it was recorded before, by this worker or another.
+-- Returns 4 when the destination backs off from now on and the message is done; 3 when it backs off; 2 when the message is
+--   done; 1 recorded; 0 another worker owns it; -1 nobody does: it was recorded before, by this worker or another.
 local destination = ARGV[2]
 local owner = redis.call('HGET', KEYS[1], 'o:' .. destination)
 if owner ~= ARGV[3] then return owner and 0 or -1 end
@@ -31,6 +31,10 @@ elseif ARGV[14] ~= '' and tonumber(redis.call('HGET', KEYS[7], 'failures') or 0)
   redis.call('HSETNX', KEYS[7], 'since', now)
   redis.call('PEXPIRE', KEYS[7], ARGV[14] + @BACKOFF_TTL_MS@)
   result = 3
+elseif ARGV[14] == '' and ARGV[15] ~= '0' and redis.call('HGET', KEYS[7], 'failures') == ARGV[15] then
+  -- The probe has found nothing out: the next one is due.
+  redis.call('HSET', KEYS[7], 'until', now)
+  redis.call('ZADD', KEYS[3], 'LT', now, destination)
 end
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'r:' .. destination, ARGV[4])
@@ -60,4 +64,4 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('ZREM', KEYS[3], destination) end
 if redis.call('HINCRBY', KEYS[1], 'open', -1) > 0 then return result end
 forget(ARGV[1])
-return 2
+return result == 3 and 4 or 2
