@@ -60,7 +60,7 @@ def create_app(app_class: type[App], broker_url: str, tls: Mapping[str, object] 
         broker_url: as kombu writes it, see `format_broker_url`.
         tls: ``broker_use_ssl`` for rediss://.
     """
-    app = app_class("ptt", broker=broker_url, set_as_current=True)
+    app = app_class("ptt", broker=broker_url, amqp=transport.AMQP_PATH, set_as_current=True)
     app.conf.update(SETTINGS)
     app.conf.broker_transport = transport.PATH
     if tls is not None:

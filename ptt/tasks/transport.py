@@ -9,8 +9,11 @@ import secrets
 from queue import Empty
 from typing import Any, cast
 
+import kombu
 import kombu.transport
+from celery.app.amqp import AMQP
 from kombu.transport import redis
+from typing_extensions import override
 
 from ptt import maillog
 from ptt.core.errors import MalformedInput
@@ -19,6 +22,8 @@ from ptt.core.wakeup import build_message, parse_wakeup
 NAME = "ptt"
 """As in ``ptt+socket:///path``: kombu takes no dots in URLs."""
 PATH = f"{__name__}:WakeupTransport"
+AMQP_PATH = f"{__name__}:SteadyAmqp"
+RECONNECT_EVERY_S = 1.0
 LOGGED = 10
 """Refusals that are logged one by one; then each thousandth, so that they do not fill the disk."""
 
@@ -63,6 +68,26 @@ class WakeupTransport(redis.Transport):
     """Kombu's Redis transport with our channel."""
 
     Channel = WakeupChannel  # type: ignore[mutable-override]  # that is how kombu is told
+
+
+class SteadyConnection(kombu.Connection):
+    """A connection that is tried again every second, for as long as it takes.
+
+    Stock kombu waits 2 s longer after each failure, up to half a minute: a Redis that goes and comes may be away each time,
+    and a worker that works by wake-ups does nothing for minutes.
+    """
+
+    @override
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> kombu.Connection:
+        """Connect, trying again every RECONNECT_EVERY_S."""
+        steady = {"interval_start": RECONNECT_EVERY_S, "interval_step": 0, "interval_max": RECONNECT_EVERY_S}
+        return super().ensure_connection(*args, **{**kwargs, **steady})
+
+
+class SteadyAmqp(AMQP):
+    """Celery's way to its broker, with our connection."""
+
+    Connection = SteadyConnection  # type: ignore[mutable-override]  # that is how Celery is told
 
 
 kombu.transport.TRANSPORT_ALIASES[NAME] = PATH
