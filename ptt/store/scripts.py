@@ -27,6 +27,7 @@ _PLACES = {
     "@PREFIX@": keys.PREFIX,
     "@DATA_VERSION@": str(keys.DATA_VERSION),
     "@DONE_TTL_MS@": str(keys.DONE_TTL_MS),
+    "@WITHDRAWAL_MS@": str(keys.WITHDRAWAL_MS),
     "@RESTART_GRACE_MS@": str(keys.RESTART_GRACE_MS),
     "@BACKOFF_TTL_MS@": str(keys.BACKOFF_TTL_MS),
 }

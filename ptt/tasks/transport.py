@@ -7,7 +7,7 @@ and logged, and the worker goes on.
 
 import secrets
 from queue import Empty
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import kombu
 import kombu.transport
@@ -73,12 +73,12 @@ class WakeupTransport(redis.Transport):
 class SteadyConnection(kombu.Connection):
     """A connection that is tried again every second, for as long as it takes.
 
-    Stock kombu waits 2 s longer after each failure, up to half a minute: a Redis that goes and comes may be away each time,
-    and a worker that works by wake-ups does nothing for minutes.
+    Stock kombu waits 2 s longer after each failure, up to half a minute: a Redis that goes and comes may be away each
+    time, and a worker that works by wake-ups does nothing for minutes.
     """
 
     @override
-    def ensure_connection(self, *args: Any, **kwargs: Any) -> kombu.Connection:
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Self:
         """Connect, trying again every RECONNECT_EVERY_S."""
         steady = {"interval_start": RECONNECT_EVERY_S, "interval_step": 0, "interval_max": RECONNECT_EVERY_S}
         return super().ensure_connection(*args, **{**kwargs, **steady})

@@ -1,6 +1,7 @@
 """What goes wrong around the spool: Redis away, full, unsafe or slow to answer, and stops in the midst of a call."""
 
 import asyncio
+import time
 
 import pytest
 import redis
@@ -27,7 +28,7 @@ from tests.peers.test_spool import (
     submit,
 )
 from tests.servers.ports import free_port
-from tests.servers.redis import SAFE, running_server
+from tests.servers.redis import SAFE, RedisServer, running_server
 from tests.waiting import wait_until_async
 
 
@@ -209,3 +210,17 @@ async def test_record_whose_answer_was_lost_is_no_lost_lease() -> None:
             proxy.reset_all()
             proxy.heal()
             assert await recording is Recorded.BEFORE
+
+
+async def test_mail_from_before_a_restart_is_not_signed_at_once(address: RedisAddress, valkey: RedisServer) -> None:
+    """Its client may have heard 451: ingress gets the time to take it back before the sign role begins with it."""
+    await submit(address, make_submission(1))
+    queue = SignQueue(address, LEASE_S)
+    restarted_ms = int(time.time() * 1000) + 3000
+    queue._guard.learn({"uptime_in_seconds": 0, "server_time_usec": restarted_ms * 1000})  # noqa: SLF001 - a restart
+    assert queue.claim() == ([], [])
+    queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+    assert queue.claim() == ([], [])  # until its time has come
+    with valkey.client() as client:
+        client.zadd(keys.SIGN, {make_submission(1).queue_id: 1})
+    assert [entry.queue_id for entry in queue.claim()[0]] == [make_submission(1).queue_id]

@@ -6,10 +6,13 @@
 local claimed, parked, bytes = {}, {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local key = MESSAGE .. id
-  local owner, claims, size = unpack(redis.call('HMGET', key, 'owner', 'claims', 'size'))
+  local owner, claims, size, accepted = unpack(redis.call('HMGET', key, 'owner', 'claims', 'size', 'accepted'))
   if not size then
     redis.call('ZREM', KEYS[1], id)
   elseif owner and is_protected(KEYS[1], id, ARGV[4], ARGV[5]) then -- it keeps its owner
+  elseif now < ARGV[5] + @WITHDRAWAL_MS@ and tonumber(accepted) < ARGV[5] - 1000 then -- it knows the start to a second
+    -- Redis was away: its client may have heard 451 meanwhile, and ingress is about to take it back.
+    redis.call('ZADD', KEYS[1], ARGV[5] + @WITHDRAWAL_MS@, id)
   elseif tonumber(claims or 0) >= tonumber(ARGV[6]) then
     redis.call('ZREM', KEYS[1], id)
     redis.call('HDEL', key, 'owner')
