@@ -82,8 +82,8 @@ RESTART_GRACE_MS = 30_000
 """How long after a start of Redis a lease from before is not taken over: longer than the slowest renewal or repeated
 record takes to arrive."""
 WITHDRAWAL_MS = 3_000
-"""How long after a start of Redis mail from before is not signed: ingress comes back within a second, and takes back what
-it answered with 451."""
+"""How long after a start of Redis mail from before is not signed: ingress comes back within a second, and takes back
+what it answered with 451."""
 BACKOFF_TTL_MS = 86_400_000
 """How long after its time a back-off is forgotten that nobody asked about: its queue is empty."""
 PRIORITY_STEP_MS = 60_000
