@@ -1,22 +1,18 @@
 """The sign role's view of what is to be reported: claim, read, record. Synchronous, for a prefork process."""
 
-import secrets
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ptt.core.address import Address
 from ptt.core.envelope import QueueId, Submission
 from ptt.core.wakeup import RELAY_WAKEUP
 from ptt.store import keys
-from ptt.store.connection import RedisAddress, connect
-from ptt.store.entries import ReportEntry, format_recipients, parse_claim, parse_report_claim
-from ptt.store.restart import RestartGuard
-from ptt.store.runner import Runner
+from ptt.store.entries import ReportEntry, format_recipients, parse_report_claim
 from ptt.store.scripts import SCRIPTS, Call
-from ptt.store.sign_queue import BATCH, BATCH_BYTES, MAX_CLAIMS, read_content
+from ptt.store.stage_queue import StageQueue
 
 REPORT_BYTES = 131_072
 """Most octets of recorded outcomes in one report; what is over comes in the next."""
-_FIELDS = "report_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +24,12 @@ class SignedReport:
     recipient: Address
 
 
-class ReportQueue:
+class ReportQueue(StageQueue):
     """Messages whose senders are to be told something."""
 
-    def __init__(self, address: RedisAddress, lease_s: float) -> None:
-        """Make a client; it connects when it is used."""
-        self._runner = Runner(connect(address))
-        self._broker_db = address.broker_db
-        self._lease_ms = int(lease_s * 1000)
-        self._guard = RestartGuard()
-        self._token = secrets.token_hex(8)
+    stage: ClassVar[keys.Stage] = keys.REPORT
+    field_prefix = "report_"
+    parked_event = "dsn.parked"
 
     def claim(self) -> tuple[list[ReportEntry], list[QueueId]]:
         """Lease messages whose report is due.
@@ -48,12 +40,8 @@ class ReportQueue:
         Raises:
             Unavailable: Redis is away.
         """
-        restarted_ms = self._guard.ask(self._runner.client)
-        limits = (BATCH, BATCH_BYTES, self._lease_ms, restarted_ms, MAX_CLAIMS, keys.MAX_EVENTS, REPORT_BYTES)
-        names = (keys.REPORTS, keys.PARKED, keys.EVENTS)
-        (result,) = self._runner.run([Call(SCRIPTS["claim_report"], names, (self._token, *limits))])
-        claimed, parked = parse_claim(result)
-        return list(map(parse_report_claim, claimed)), [QueueId(name.decode()) for name in parked]
+        claimed, parked = self._claim("claim_report", REPORT_BYTES)
+        return list(map(parse_report_claim, claimed)), parked
 
     def read(self, entry: ReportEntry) -> bytes:
         """Give the whole content of a claimed message.
@@ -61,7 +49,7 @@ class ReportQueue:
         Raises:
             Unavailable: Redis is away.
         """
-        return read_content(self._runner, entry.message)
+        return self._read_content(entry.message)
 
     def record(self, entry: ReportEntry, report: SignedReport) -> bool:
         """Queue a report in the same step that forgets what it tells of.
@@ -101,17 +89,3 @@ class ReportQueue:
         )
         (result,) = self._runner.run([Call(SCRIPTS["report"], names, arguments)])
         return result in (1, 2)
-
-    def put_back(self, entry: ReportEntry, delay_s: float, reason: str) -> None:
-        """Let a report wait that cannot be signed now."""
-        queue_id = entry.message.queue_id
-        fields = (f"{_FIELDS}owner", f"{_FIELDS}claims", f"{_FIELDS}newest")
-        arguments = (queue_id, self._token, int(delay_s * 1000), reason, *fields)
-        self._runner.run([Call(SCRIPTS["put_back"], (keys.delivery(queue_id), keys.REPORTS), arguments)])
-
-    def park(self, entry: ReportEntry, reason: str) -> None:
-        """Park a message that must never be reported on; its delivery goes on."""
-        queue_id = entry.message.queue_id
-        names = (keys.delivery(queue_id), keys.REPORTS, keys.PARKED, keys.EVENTS)
-        arguments = (queue_id, self._token, reason, keys.MAX_EVENTS, _FIELDS, keys.REPORT, "dsn.parked")
-        self._runner.run([Call(SCRIPTS["park_unsigned"], names, arguments)])

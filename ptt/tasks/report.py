@@ -52,10 +52,10 @@ class ReportService:
         try:
             self._report(entry)
         except MalformedInput as error:
-            self.queue.park(entry, str(error))
+            self.queue.park(entry.message.queue_id, str(error))
             maillog.emit("dsn.parked", maillog.ERROR, reason=str(error))
         except NoUsableKey as error:
-            self.queue.put_back(entry, KEY_WAIT_S, str(error))
+            self.queue.put_back(entry.message.queue_id, KEY_WAIT_S, str(error))
             maillog.emit("key.missing", maillog.ERROR, reason=str(error), delay_s=KEY_WAIT_S)
         except PttError:
             raise

@@ -17,8 +17,9 @@ from ptt.store.connection import RedisAddress
 from ptt.store.entries import Claim
 from ptt.store.relay_queue import RelayQueue
 from ptt.store.runner import Runner
-from ptt.store.sign_queue import MAX_CLAIMS, Signed, SignQueue
+from ptt.store.sign_queue import Signed, SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
+from ptt.store.stage_queue import MAX_CLAIMS
 from ptt.store.sweep import sweep_call, sweep_sign_call
 from tests.servers.redis import RedisServer
 
