@@ -6,6 +6,7 @@ It knows nothing of messages. A session that is borrowed is given back by `relea
 import asyncio
 from dataclasses import dataclass
 
+from ptt.core.outcome import Failed
 from ptt.core.verdict import Phase
 from ptt.smtp.faults import SessionLost
 from ptt.smtp.session import Dialler, Line, Session
@@ -187,6 +188,8 @@ class Connections:
             raise SessionLost(lost.failure, lost.phase, lost.fault)
 
     def _note_death(self, line: Line, lost: SessionLost) -> None:
+        if isinstance(lost.failure, Failed):
+            return  # A refusal for good is for the message that heard it: the next one asks for itself.
         now = asyncio.get_running_loop().time()
         if self._dead.get(line, (0.0, None))[0] > now:
             return  # It is this memory that has just said so: that must not keep it alive.

@@ -38,6 +38,7 @@ CASES = (
         title="kill -9 at every named step",
         inject=fault_points.kill_at_points,
         prepare=fault_points.plan_kills,
+        attend=fault_points.release_unlucky,
         choose=fault_points.choose_mail,
         small=Load(messages=100, rate=20, faults=1, life_s=0.3),
         full=Load(messages=1_000, rate=40, faults=5, life_s=2),

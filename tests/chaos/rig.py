@@ -78,6 +78,8 @@ class Case:
     settings: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[ChaosSite, Load, random.Random], None] | None = None
     """Called before the site starts."""
+    attend: Callable[["Run"], None] | None = None
+    """What a person does again and again while the backlog drains; None: nobody is there."""
     choose: Callable[[Load, int], Mail] = choose_plain
     """What kind of message the n-th is."""
 
@@ -266,6 +268,8 @@ async def _drain(run: Run) -> float | None:
     while not await asyncio.to_thread(is_drained):
         if time.monotonic() > deadline:
             return None
+        if run.case.attend is not None:
+            await asyncio.to_thread(run.case.attend, run)
         await asyncio.sleep(0.3)
     return time.monotonic() - run.last_fault_at
 

@@ -66,12 +66,21 @@ async def test_idle_sessions_above_the_limit_are_closed_the_oldest_first(make_co
 
 async def test_dead_hosts_above_the_limit_are_forgotten_the_oldest_first(make_connections: MakeConnections) -> None:
     """The names of dead hosts come from strangers, who have any number of them."""
-    async with scripted_server(Script(banner=b"554 no\r\n"), address=ANY) as server:
+    async with scripted_server(Script(banner=b"421 no\r\n"), address=ANY) as server:
         connections = make_connections(max_dead=2)
         for number in (1, 2, 3, 2, 3, 1, 3, 1):
             with pytest.raises(SessionLost):
                 await connections.acquire(make_line(server, number))
         assert len(server.dialogues) == 4
+
+
+async def test_a_refusal_for_good_is_heard_by_each_message_itself(make_connections: MakeConnections) -> None:
+    """What fails a message for good must come from the host, not from our memory of what it told another."""
+    async with scripted_server(Script(banner=b"554 no\r\n"), Script()) as server:
+        connections = make_connections()
+        with pytest.raises(SessionLost):
+            await connections.acquire(make_line(server))
+        connections.release(await connections.acquire(make_line(server)))
 
 
 async def test_cancelled_while_connecting_frees_the_place(make_connections: MakeConnections) -> None:
