@@ -32,6 +32,7 @@ from ptt.store.spool import connect_spool
 from ptt.tasks.attempt import AttemptPolicy, attempt
 from ptt.tasks.report import ReportService
 from ptt.tasks.sign import SignService
+from tests.restarts import pretend_restart
 
 SEAL_KEY = b"k" * 32
 HOME = Domain("example.test")
@@ -93,9 +94,9 @@ class House:
 
     def sign(self) -> None:
         """Sign what is due."""
-        SignService(
-            SignQueue(self.address, LEASE_S), self.signer, SEAL_KEY, lambda: datetime.now(UTC), float("inf")
-        ).serve()
+        queue = SignQueue(self.address, LEASE_S)
+        pretend_restart(queue)
+        SignService(queue, self.signer, SEAL_KEY, lambda: datetime.now(UTC), float("inf")).serve()
 
     async def deliver(self, destination: Domain, fates: Mapping[str, Outcome], *, notice_after_s: float = 9e9) -> None:
         """Make one attempt at what waits for a destination, by local part."""
@@ -147,7 +148,7 @@ class House:
 async def relay_queue(address: RedisAddress) -> AsyncIterator[RelayQueue]:
     """Run a relay queue."""
     queue = RelayQueue(address, LEASE_S)
-    queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+    pretend_restart(queue)
     queue.start()
     try:
         yield queue
@@ -158,7 +159,7 @@ async def relay_queue(address: RedisAddress) -> AsyncIterator[RelayQueue]:
 def report_queue(address: RedisAddress) -> ReportQueue:
     """Give a report queue whose server has been up for long."""
     queue = ReportQueue(address, LEASE_S)
-    queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - as the name says
+    pretend_restart(queue)
     return queue
 
 

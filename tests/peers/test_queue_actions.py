@@ -13,6 +13,7 @@ from ptt.store.connection import RedisAddress
 from ptt.store.entries import Claim
 from ptt.store.report_queue import ReportQueue
 from ptt.store.sign_queue import SignQueue
+from tests.restarts import pretend_restart
 from tests.peers.queue_tools import ANN, BOB, CAT, ME, ONE, TWO, Run, list_json, now_ms, read_events, states
 from tests.servers.redis import RedisServer
 from tests.spooled import LEASE_S, accept, claim, defer, enqueue, relaying
@@ -73,7 +74,7 @@ async def test_hold_of_what_a_dead_worker_had_is_done_at_the_next_claim(
         await claim(dead, ONE)
         ptt("queue", "hold", queue_id)
         client.zadd(keys.queue(ONE), {queue_id: 1})
-        heir._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        pretend_restart(heir)
         assert await heir.claim(ONE, 1) == Claim()
     assert states(ptt) == {ONE: "held"}
 
@@ -118,7 +119,7 @@ async def test_parked_message_is_released_with_a_clean_record(
     """What was parked because its workers died may kill three more before it is parked again."""
     queue_id = await enqueue(address, 1, ANN)
     async with relaying(address) as queue:
-        queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        pretend_restart(queue)
         for _ in range(3):
             await claim(queue, ONE)
             client.zadd(keys.queue(ONE), {queue_id: 1})
@@ -137,7 +138,7 @@ async def make_parked_report(address: RedisAddress, client: redis.Redis) -> Queu
         entry = await claim(queue, ONE)
         await queue.record(entry, Attempt(remaining=(), delay_s=0, counts=True, history=b"[]", records=records))
     reports = ReportQueue(address, LEASE_S)
-    reports._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+    pretend_restart(reports)
     for _ in range(3):
         client.zadd(keys.REPORTS, {queue_id: 1})
         assert len(reports.claim()[0]) == 1

@@ -19,6 +19,7 @@ from ptt.store.spool import connect_spool
 from ptt.tasks.attempt import AttemptPolicy
 from ptt.tasks.relay import RelayService
 from ptt.tasks.window import FIRST_WINDOW, WINDOW
+from tests.restarts import pretend_restart
 from tests.servers.redis import RedisServer
 from tests.waiting import wait_until_async
 
@@ -128,7 +129,7 @@ async def test_relay_that_was_frozen_does_not_take_its_own_messages_for_a_dead_w
             client.zadd(keys.queue(DESTINATION), {format_queue_id(1_700_000_000_000, 0): 1})
             service._renewed_at -= 60  # noqa: SLF001 - what SIGSTOP does
             await first
-            queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+            pretend_restart(queue)
             again = asyncio.create_task(service.serve(DESTINATION))
             await wait_until_async(
                 lambda: (client.zscore(keys.queue(DESTINATION), format_queue_id(1_700_000_000_000, 0)) or 0) > 1,

@@ -21,6 +21,7 @@ from ptt.store.sign_queue import Signed, SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
 from ptt.store.stage_queue import MAX_CLAIMS
 from ptt.store.sweep import sweep_call, sweep_sign_call
+from tests.restarts import pretend_restart
 from tests.servers.redis import RedisServer
 
 DESTINATION = Domain("destination.test")
@@ -151,7 +152,7 @@ async def test_expired_lease_is_taken_over_and_tells_that_the_dot_may_be_sent(
         (entry,) = (await dead.claim(DESTINATION, 1)).entries
         await dead.commit(entry, [RECIPIENT], [RECIPIENT])
         client.zadd(keys.queue(DESTINATION), {entry.queue_id: 1})
-        heir._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        pretend_restart(heir)
         (again,) = (await heir.claim(DESTINATION, 1)).entries
         assert (entry.in_doubt, again.in_doubt) == ((), (RECIPIENT,))
 
@@ -165,7 +166,7 @@ async def test_expired_lease_right_after_a_restart_is_left_to_its_owner(
     async with relay_queue(address) as owner, relay_queue(address) as other:
         (entry,) = (await owner.claim(DESTINATION, 1)).entries
         client.zadd(keys.queue(DESTINATION), {entry.queue_id: 1})
-        other._guard.learn({"uptime_in_seconds": 2})  # noqa: SLF001 - a server that has just been restarted
+        pretend_restart(other, {"uptime_in_seconds": 2})
         assert await other.claim(DESTINATION, 1) == Claim()
         assert await owner.record(entry, DONE) is Recorded.DONE
 
@@ -180,7 +181,7 @@ async def test_lease_given_since_the_restart_ends_as_any(address: RedisAddress, 
         client.zadd(keys.queue(DESTINATION), {entry.queue_id: seconds * 1000 - 1000})
         restarted = {"uptime_in_seconds": 29, "server_time_usec": int(seconds * 1e6)}
         heir._lease_ms = 5000  # noqa: SLF001 - short, so that the lease lies between the restart and now
-        heir._guard.learn(restarted)  # noqa: SLF001 - a server that has just been restarted
+        pretend_restart(heir, restarted)
         assert [one.queue_id for one in (await heir.claim(DESTINATION, 1)).entries] == [entry.queue_id]
 
 
@@ -190,7 +191,7 @@ async def test_message_that_kills_its_workers_is_parked(address: RedisAddress, c
     sign_all(SignQueue(address, LEASE_S))
     name = make_submission().queue_id
     async with relay_queue(address) as queue:
-        queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        pretend_restart(queue)
         for _ in range(MAX_CLAIMS):
             assert len((await queue.claim(DESTINATION, 1)).entries) == 1
             client.zadd(keys.queue(DESTINATION), {name: 1})

@@ -15,6 +15,7 @@ from ptt.store.runner import Runner
 from ptt.store.server import check_server
 from ptt.store.sign_queue import SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
+from tests.restarts import pretend_restart
 from tests.chaos.proxy import Proxy, Way
 from tests.peers.test_spool import (
     CONTENT,
@@ -102,7 +103,7 @@ async def test_expired_lease_taken_again_by_the_same_worker_voids_its_first_clai
     await submit(address, make_submission())
     sign_all(SignQueue(address, LEASE_S))
     async with relay_queue(address) as queue:
-        queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+        pretend_restart(queue)
         (first,) = (await queue.claim(DESTINATION, 1)).entries
         client.zadd(keys.queue(DESTINATION), {first.queue_id: 1})
         (second,) = (await queue.claim(DESTINATION, 1)).entries
@@ -216,10 +217,10 @@ async def test_mail_from_before_a_restart_is_not_signed_at_once(address: RedisAd
     """Its client may have heard 451: ingress gets the time to take it back before the sign role begins with it."""
     await submit(address, make_submission(1))
     queue = SignQueue(address, LEASE_S)
-    restarted_ms = int(time.time() * 1000) + 3000
-    queue._guard.learn({"uptime_in_seconds": 0, "server_time_usec": restarted_ms * 1000})  # noqa: SLF001 - a restart
+    restarted_ms = int(time.time() * 1000) + 60_000
+    pretend_restart(queue, {"uptime_in_seconds": 0, "server_time_usec": restarted_ms * 1000})
     assert queue.claim() == ([], [])
-    queue._guard.learn({"uptime_in_seconds": 1000})  # noqa: SLF001 - a server that has been up for long
+    pretend_restart(queue)
     assert queue.claim() == ([], [])  # until its time has come
     with valkey.client() as client:
         client.zadd(keys.SIGN, {make_submission(1).queue_id: 1})

@@ -18,11 +18,10 @@ from ptt.store.runner import Runner, load_library
 from ptt.store.sign_queue import SignQueue
 from ptt.store.sweep import sweep_sign_call
 from ptt.tasks.window import Suspicion
+from tests.restarts import pretend_restart
 from tests.peers.queue_tools import ANN, ONE
 from tests.servers.redis import RedisServer
 from tests.spooled import LEASE_S, accept, enqueue, relaying
-
-UP_LONG = {"uptime_in_seconds": 1000}
 
 
 def let_die(client: redis.Redis, claim: Claim) -> None:
@@ -37,7 +36,7 @@ async def test_suspects_are_handed_out_few_at_a_time_and_at_last_alone(
     """Thirty die with their worker: then ten at most, then one, go to a worker; fresh mail is not held up by them."""
     names = [await enqueue(address, number, ANN) for number in range(30)]
     async with relaying(address) as queue:
-        queue._guard.learn(UP_LONG)  # noqa: SLF001 - a server that has been up for long
+        pretend_restart(queue)
         let_die(client, await queue.claim(ONE, 50))
         fresh = await enqueue(address, 90, ANN)
         second = await queue.claim(ONE, 50)
@@ -58,7 +57,7 @@ async def test_signer_takes_a_suspect_alone(address: RedisAddress, client: redis
     """One message that kills the signer is parked after three; the others of its batch are signed."""
     names = [await accept(address, number, ANN) for number in range(5)]
     queue = SignQueue(address, LEASE_S)
-    queue._guard.learn(UP_LONG)  # noqa: SLF001 - a server that has been up for long
+    pretend_restart(queue)
     assert len(queue.claim()[0]) == 5
     for name in names:
         client.zadd(keys.SIGN, {name: 1})
