@@ -24,7 +24,7 @@ from dns.rdataclass import ANY
 from dns.rdtypes.ANY.TSIG import TSIG
 
 from ptt.demo.dns_primary import DnsPrimary, DnsServer
-from tests.servers.ports import free_port_both
+from tests.servers.ports import free_port
 
 ZONE = """\
 $TTL 60
@@ -77,7 +77,7 @@ async def server() -> AsyncIterator[Running]:
     """Run a primary for example.test."""
     primary = DnsPrimary({"example.test.": ZONE}, KEY)
     listener = DnsServer(primary)
-    yield Running(primary, await listener.start("127.0.0.1", free_port_both()))
+    yield Running(primary, await listener.start("127.0.0.1", free_port()))
     listener.stop()
 
 

@@ -18,7 +18,7 @@ from ptt.dns.primary import Primary, load_tsig_key
 from ptt.dns.update import publish_key_record
 from ptt.dns.zone import find_zone
 from tests.servers.bind import Bind, running_bind
-from tests.servers.ports import free_port_both
+from tests.servers.ports import free_port
 from tests.servers.responder import Respond, running_responder
 
 ZONE = "example.test"
@@ -160,14 +160,14 @@ def test_find_zone_gives_the_nearest_zone_of_the_primary(primary: Primary, domai
 
 def test_publish_while_the_primary_is_down_is_temporary(primary: Primary) -> None:
     """Nobody listens: trying again later may help, and the line says whom was asked."""
-    down = replace(primary, port=free_port_both())
+    down = replace(primary, port=free_port())
     with pytest.raises(Unavailable, match=rf"127\.0\.0\.1 port {down.port} cannot be asked"):
         publish_key_record(down, name("down"), RECORD, ttl_s=60)
 
 
 def test_publish_to_a_silent_primary_is_temporary(primary: Primary) -> None:
     """A primary that never answers does not hold the program."""
-    with running_responder("127.0.0.1", port := free_port_both(), lambda _request, _is_tcp: None):
+    with running_responder("127.0.0.1", port := free_port(), lambda _request, _is_tcp: None):
         silent = replace(primary, port=port, timeout_s=0.1)
         with pytest.raises(Unavailable, match=r"did not reply within 0\.1 s"):
             publish_key_record(silent, name("silent"), RECORD, ttl_s=60)
@@ -212,7 +212,7 @@ def test_publish_with_any_answer_gives_one_clear_line(
     """Every rcode is looked at: nothing but NOERROR is a success (RFC 2136 section 2.2, RFC 8945 section 5.3)."""
     respond = answer_with(primary.key, rcode, tsig_error=tsig_error)
     with (
-        running_responder("127.0.0.1", port := free_port_both(), respond),
+        running_responder("127.0.0.1", port := free_port(), respond),
         pytest.raises(kind, match=reason) as caught,
     ):
         publish_key_record(replace(primary, port=port), name("s1"), RECORD, ttl_s=60)
@@ -224,7 +224,7 @@ def test_publish_with_a_reply_that_is_not_signed_is_no_success(primary: Primary,
     """Such a reply may be anybody's (RFC 8945 section 5.3)."""
     respond = answer_with(primary.key, rcode, signed=False)
     with (
-        running_responder("127.0.0.1", port := free_port_both(), respond),
+        running_responder("127.0.0.1", port := free_port(), respond),
         pytest.raises(UpdateRefused, match="not signed"),
     ):
         publish_key_record(replace(primary, port=port), name("s1"), RECORD, ttl_s=60)
@@ -245,7 +245,7 @@ def test_publish_with_a_reply_signed_by_another_secret_is_refused(primary: Prima
         return reply.to_wire()
 
     with (
-        running_responder("127.0.0.1", port := free_port_both(), respond),
+        running_responder("127.0.0.1", port := free_port(), respond),
         pytest.raises(UpdateRefused, match="TSIG signature of its reply is wrong"),
     ):
         publish_key_record(replace(primary, port=port), name("s1"), RECORD, ttl_s=60)
@@ -263,7 +263,7 @@ def test_publish_after_a_servfail_succeeds(bind: Bind, primary: Primary) -> None
             return failing(request, is_tcp)
         return bind.forward(request, is_tcp)
 
-    with running_responder("127.0.0.1", port := free_port_both(), respond):
+    with running_responder("127.0.0.1", port := free_port(), respond):
         publish_key_record(replace(primary, port=port), name("again"), RECORD, ttl_s=60)
     assert bind.get_texts(name("again")) == [RECORD]
 
@@ -277,7 +277,7 @@ def test_publish_whose_reply_was_lost_is_found_done(bind: Bind, primary: Primary
         opcode = dns.message.from_wire(request, keyring=primary.key).opcode()
         return None if opcode == dns.opcode.UPDATE and lost and lost.pop() else reply
 
-    with running_responder("127.0.0.1", port := free_port_both(), respond):
+    with running_responder("127.0.0.1", port := free_port(), respond):
         publish_key_record(replace(primary, port=port, timeout_s=0.5), name("lost"), RECORD, ttl_s=60)
     assert bind.get_texts(name("lost")) == [RECORD]
 
@@ -286,7 +286,7 @@ def test_publish_on_the_demonstrations_primary_succeeds() -> None:
     """The primary of `ptt demo` speaks the same protocol."""
     key = dns.tsig.Key("ptt", b"k" * 32, "hmac-sha256")
     demo = DnsPrimary({"demo.test": "$TTL 60\n@ SOA ns1 h 1 3600 600 86400 30\n@ NS ns1\nns1 A 127.0.0.1\n"}, key)
-    with running_responder("127.0.0.1", port := free_port_both(), lambda wire, _is_tcp: demo.respond(wire, 65535)):
+    with running_responder("127.0.0.1", port := free_port(), lambda wire, _is_tcp: demo.respond(wire, 65535)):
         primary = Primary(address="127.0.0.1", port=port, key=key)
         for record in (OTHER, RECORD, RECORD):
             publish_key_record(primary, name("s1", "demo.test"), record, ttl_s=60)

@@ -14,7 +14,7 @@ from ptt.dns.primary import Primary
 from ptt.dns.update import publish_key_record
 from ptt.dns.zone import Nameserver, StubResolver, find_lagging, find_nameservers, wait_until_served
 from tests.servers.bind import Bind, running_bind, running_secondary
-from tests.servers.ports import free_port_both
+from tests.servers.ports import free_port
 from tests.servers.responder import Respond, running_responder
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.3"
@@ -102,7 +102,7 @@ def test_find_nameservers_without_resolver_is_temporary() -> None:
     """Nothing is known and nothing is activated."""
     failing = answer(lambda reply: reply.set_rcode(dns.rcode.SERVFAIL))
     with (
-        running_responder(FIRST, port := free_port_both(), failing),
+        running_responder(FIRST, port := free_port(), failing),
         pytest.raises(Unavailable, match=f"the zone of {NAME}. cannot be found"),
     ):
         find_nameservers(NAME, StubResolver((FIRST,), port))

@@ -26,7 +26,7 @@ from ptt.dns.update import publish_key_record, remove_key_record
 from ptt.signing.key_files import KeyState
 from ptt.signing.keys import KeyRing, SigningKey
 from tests.servers.bind import Bind, running_bind
-from tests.servers.ports import free_port, free_port_both
+from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.responder import running_responder
 from tests.signing_keys import DOMAIN, SIGNED_AT
@@ -230,7 +230,7 @@ def test_doctor_without_a_resolver_does_not_know(host: Host) -> None:
         reply.set_rcode(dns.rcode.SERVFAIL)
         return reply.to_wire()
 
-    with running_responder("127.0.0.1", port := free_port_both(), fail):
+    with running_responder("127.0.0.1", port := free_port(), fail):
         host.write_config(resolver_port=port)
         exit_code, faults = host.run("doctor")
     assert exit_code == 75

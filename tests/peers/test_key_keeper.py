@@ -19,7 +19,7 @@ from ptt.signing.key_files import KeyState
 from ptt.workers.keeper import RETRY_S, SUSPENDED_EVERY, make_keeper
 from tests.key_desk import DAY, EVERY, KEEP, KeyDesk
 from tests.servers.bind import ADDRESS, Bind, running_bind
-from tests.servers.ports import free_port_both
+from tests.servers.ports import free_port
 from tests.servers.responder import running_responder
 from tests.signing_keys import DOMAIN, SIGNED_AT
 
@@ -105,7 +105,7 @@ def test_rotation_whose_update_fails_keeps_the_old_key_and_asks_once_a_minute(
     old = desk.add_published()
     failing = Updates(desk.bind, WAYS[way])
     desk.now += DAY
-    with running_responder(ADDRESS, port := free_port_both(), failing.respond):
+    with running_responder(ADDRESS, port := free_port(), failing.respond):
         desk.port, desk.timeout_s, desk.wait_s = port, 0.3, 0
         desk.restart()
         desk.keeper.run_due()
@@ -131,7 +131,7 @@ def test_rotation_that_fails_again_and_again_waits_longer_each_time(
     desk.add_published()
     failing = Updates(desk.bind, WAYS["REFUSED"])
     desk.now += DAY
-    with running_responder(ADDRESS, port := free_port_both(), failing.respond):
+    with running_responder(ADDRESS, port := free_port(), failing.respond):
         desk.port = port
         desk.restart()
         for _ in range(60):

@@ -20,7 +20,7 @@ from ptt.core.errors import NoSuchDomain, Unavailable
 from ptt.core.routing import Mx
 from ptt.dns.resolver import DnsResolver
 from tests.servers.bind import Bind, running_bind
-from tests.servers.ports import free_port_both
+from tests.servers.ports import free_port
 from tests.servers.responder import running_responder
 
 DOMAIN = Domain("example.test")
@@ -101,7 +101,7 @@ async def asking(
     reply: Reply, *, timeout_s: float = 1.0, over_tcp: Reply | None = None, max_answers: int = 100
 ) -> AsyncIterator[DnsResolver]:
     """Give a resolver whose server answers by ``reply``, over TCP by ``over_tcp``; QUERIES lists what it is asked."""
-    port = free_port_both()
+    port = free_port()
 
     def respond(request: bytes, is_tcp: bool) -> bytes | None:  # noqa: FBT001 - the hook of a responder
         query = dns.message.from_wire(request)
@@ -265,7 +265,7 @@ async def test_truncated_answer_with_tcp_refused_is_unavailable() -> None:
 
 async def test_forged_packet_does_not_end_the_question() -> None:
     """CVE-2023-29483: a packet of another id, or for another question, is dropped and the true answer waited for."""
-    port = free_port_both()
+    port = free_port()
 
     class Forger(asyncio.DatagramProtocol):
         """Sends two forgeries, then the truth."""
@@ -296,7 +296,7 @@ async def test_forged_packet_does_not_end_the_question() -> None:
 
 async def test_second_nameserver_answers_for_a_dead_first() -> None:
     """Resolvers are there in numbers so that one may be away."""
-    port = free_port_both()
+    port = free_port()
     with running_responder("127.0.0.3", port, lambda request, _: _answer(request)):
         resolver = DnsResolver(nameservers=["127.0.0.2", "127.0.0.3"], port=port, timeout_s=5, try_s=0.2)
         assert await resolver.resolve_mx(DOMAIN) == [Mx(10, "mx.example.test")]

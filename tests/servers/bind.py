@@ -21,7 +21,7 @@ import dns.query
 import dns.rcode
 import dns.tsig
 
-from tests.servers.ports import free_port_both
+from tests.servers.ports import free_port
 from tests.servers.responder import running_responder
 from tests.waiting import wait_until
 
@@ -164,7 +164,7 @@ def running_bind(
 ) -> Iterator[Bind]:
     """Run a primary for these zones in a temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="ptt-bind-"))
-    bind = Bind(folder, free_port_both(), zones=zones, nameservers=nameservers, records=records)
+    bind = Bind(folder, free_port(), zones=zones, nameservers=nameservers, records=records)
     try:
         bind.start()
         yield bind
@@ -180,7 +180,7 @@ def running_secondary(primary: Bind, address: str) -> Iterator[Bind]:
     named listens only on addresses that an interface has, of which 127.0.0.1 is the one of the loopback interface;
     so it has another port there, and what comes to the address is passed on to it, NOTIFY too.
     """
-    bind = Bind(primary.folder / address, free_port_both(), zones=primary.zones, primary_port=primary.port)
+    bind = Bind(primary.folder / address, free_port(), zones=primary.zones, primary_port=primary.port)
     with running_responder(address, primary.port, bind.forward):
         try:
             bind.start()

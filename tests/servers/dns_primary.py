@@ -18,7 +18,7 @@ import dns.query
 import dns.rcode
 import dns.tsig
 
-from tests.servers.ports import free_port_both
+from tests.servers.ports import free_port
 from tests.waiting import wait_until
 
 ADDRESS = "127.0.0.1"
@@ -36,7 +36,7 @@ class DnsPlace:
     zone: str
     records: tuple[str, ...] = ()
     """Lines of the zone file; names are relative to the zone."""
-    port: int = field(default_factory=free_port_both)
+    port: int = field(default_factory=free_port)
     secret: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(32)).decode())
 
     @property

@@ -1,24 +1,53 @@
-"""Free ports on the loopback range."""
+"""Free ports on the loopback range, each given to one test of this host at a time."""
 
+import functools
+import random
 import socket
+from pathlib import Path
+
+_FIRST = 10_000
+"""The first port that is given."""
+_reserved: list[socket.socket] = []
+"""Held until this process ends."""
 
 
-def free_port(address: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Give a port that nobody listens on now."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(address: str = "0.0.0.0") -> int:
+    """Give a port that nobody listens on now, with TCP or UDP, and that no other test gets.
+
+    The kernel's own choice, for port 0, may be taken by any process as soon as the socket that found it is closed. So
+    the port comes from below the range that the kernel chooses from, and a name that is bound for as long as this
+    process lives keeps other test processes from choosing it too.
+    """
+    # Not by the generator that pytest-randomly seeds: both its workers would try the same ports.
+    for port in random.SystemRandom().sample(range(_FIRST, _find_end()), 1000):
+        if _is_free(address, port) and _reserve(port):
+            return port
+    raise AssertionError("no port is free")
 
 
-def free_port_both(address: str = "127.0.0.1") -> int:
-    """Give a port that is free for TCP and UDP: DNS servers need both."""
-    for _ in range(100):
-        port = free_port(address)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def _is_free(address: str, port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
             try:
                 probe.bind((address, port))
             except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free for both TCP and UDP")
+                return False
+    return True
+
+
+def _reserve(port: int) -> bool:
+    # unix(7): an abstract name, which is gone with the process that holds it.
+    reserved = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        reserved.bind(f"\0ptt-test-port-{port}")
+    except OSError:
+        reserved.close()
+        return False
+    _reserved.append(reserved)
+    return True
+
+
+@functools.cache
+def _find_end() -> int:
+    # ip(7): where the range begins that the kernel chooses from.
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
