@@ -15,7 +15,9 @@ from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Outcome
 from ptt.core.ports import Resolver
 from ptt.core.routing import IPAddress, Mx
+from ptt.core.verdict import Phase
 from ptt.smtp.courier import CourierOptions
+from ptt.smtp.timeouts import make_timeouts
 
 DESTINATION = Domain("example.test")
 CONTENT = b"From: a@example.org\r\nTo: b@example.test\r\nSubject: hello\r\n\r\nHello\r\n.\r\n..two dots\r\nbye\r\n"
@@ -115,15 +117,22 @@ def keep_order(names: list[str]) -> None:
 
 
 def make_options(port: int, resolver: Resolver | None = None) -> CourierOptions:
-    """Give the options for a server on a loopback address, with timeouts of a fiftieth."""
+    """Give the options for a server on a loopback address, with the timeouts of the RFC."""
     return CourierOptions(
         hostname="relay.example.org",
         resolver=resolver or Zones(),
         smtp_port=port,
         allow_private_addresses=True,
-        timeout_scale=0.02,
         shuffle=keep_order,
     )
+
+
+def with_timeout(seconds: float, *phases: Phase) -> Mapping[Phase, float]:
+    """Give the timeouts of the RFC but for these phases, in which the peer of a test is silent.
+
+    A peer that answers at all may then be as slow as a busy machine makes it.
+    """
+    return {**make_timeouts(), **dict.fromkeys(phases, seconds)}
 
 
 def tell(outcomes: Sequence[tuple[Address, Outcome]]) -> list[str]:

@@ -4,9 +4,9 @@ RFC 5321 section 5.1. The next host is tried only while nothing of the message i
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from typing_extensions import override
 
@@ -44,8 +44,10 @@ class CourierOptions:
     """Whether MX hosts in loopback and private ranges are connected to."""
     connections_per_host: int = 5
     messages_per_connection: int = 100
-    timeout_scale: float = 1.0
-    """Factor on the timeouts of RFC 5321 section 4.5.3.2."""
+    timeouts: Mapping[Phase, float] = field(default_factory=make_timeouts)
+    """How long each phase may take, seconds."""
+    dead_s: float = DEAD_S
+    """How long a host that could not be reached is not tried again, seconds."""
     ca_file: str | None = None
     """PEM file of trust anchors for verified TLS; the system's when None."""
     source_addresses: tuple[IPAddress, ...] = ()
@@ -70,7 +72,7 @@ class SmtpCourier(Courier):
         )
         dialler = Dialler(
             hostname=options.hostname,
-            timeouts=make_timeouts(options.timeout_scale),
+            timeouts=options.timeouts,
             tls_contexts={
                 TlsPolicy.OPPORTUNISTIC: make_opportunistic_context(),
                 TlsPolicy.VERIFIED: make_verified_context(options.ca_file),
@@ -80,7 +82,7 @@ class SmtpCourier(Courier):
             connections_per_host=options.connections_per_host,
             messages_per_connection=options.messages_per_connection,
             idle_s=options.idle_s,
-            dead_s=DEAD_S * options.timeout_scale,
+            dead_s=options.dead_s,
         )
         self._connections = Connections(dialler, limits)
 

@@ -31,7 +31,7 @@ _LEAST_S = 1.0
 """Least time for a connection, whatever the scale: below it a busy machine alone would be the cause."""
 
 
-def make_timeouts(scale: float) -> Mapping[Phase, float]:
+def make_timeouts(scale: float = 1.0) -> Mapping[Phase, float]:
     """Give the seconds of each phase times ``scale``."""
     timeouts = {phase: seconds * scale for phase, seconds in _SECONDS.items()}
     timeouts[Phase.CONNECT] = max(timeouts[Phase.CONNECT], _LEAST_S)

@@ -8,6 +8,7 @@ from ptt import maillog
 from ptt.dns.resolver import DnsResolver
 from ptt.settings import Settings
 from ptt.smtp.courier import CourierOptions, SmtpCourier
+from ptt.smtp.timeouts import DEAD_S, make_timeouts
 from ptt.store.connection import RedisAddress
 from ptt.store.relay_queue import RelayQueue
 from ptt.tasks.attempt import AttemptPolicy
@@ -35,7 +36,8 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
             allow_private_addresses=relay.allow_private_addresses,
             connections_per_host=relay.connections_per_host,
             messages_per_connection=relay.messages_per_connection,
-            timeout_scale=relay.timeout_scale,
+            timeouts=make_timeouts(relay.timeout_scale),
+            dead_s=DEAD_S * relay.timeout_scale,
             ca_file=str(relay.ca_file) if relay.ca_file else None,
         ),
     )

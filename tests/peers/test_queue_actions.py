@@ -13,8 +13,8 @@ from ptt.store.connection import RedisAddress
 from ptt.store.entries import Claim
 from ptt.store.report_queue import ReportQueue
 from ptt.store.sign_queue import SignQueue
-from tests.restarts import pretend_restart
 from tests.peers.queue_tools import ANN, BOB, CAT, ME, ONE, TWO, Run, list_json, now_ms, read_events, states
+from tests.restarts import pretend_restart
 from tests.servers.redis import RedisServer
 from tests.spooled import LEASE_S, accept, claim, defer, enqueue, relaying
 

@@ -4,7 +4,6 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -27,7 +26,7 @@ def postfix() -> Iterator[Postfix]:
 @pytest.fixture
 async def courier(postfix: Postfix) -> AsyncIterator[SmtpCourier]:
     """Give a courier with the timeouts of the RFC."""
-    courier = SmtpCourier(replace(make_options(postfix.port), timeout_scale=1.0))
+    courier = SmtpCourier(make_options(postfix.port))
     yield courier
     await courier.close()
 

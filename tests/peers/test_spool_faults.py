@@ -15,7 +15,6 @@ from ptt.store.runner import Runner
 from ptt.store.server import check_server
 from ptt.store.sign_queue import SignQueue
 from ptt.store.spool import CHUNK_BYTES, connect_spool
-from tests.restarts import pretend_restart
 from tests.chaos.proxy import Proxy, Way
 from tests.peers.test_spool import (
     CONTENT,
@@ -28,6 +27,7 @@ from tests.peers.test_spool import (
     sign_all,
     submit,
 )
+from tests.restarts import pretend_restart
 from tests.servers.ports import free_port
 from tests.servers.redis import SAFE, RedisServer, running_server
 from tests.waiting import wait_until_async

@@ -18,8 +18,8 @@ from ptt.store.runner import Runner, load_library
 from ptt.store.sign_queue import SignQueue
 from ptt.store.sweep import sweep_sign_call
 from ptt.tasks.window import Suspicion
-from tests.restarts import pretend_restart
 from tests.peers.queue_tools import ANN, ONE
+from tests.restarts import pretend_restart
 from tests.servers.redis import RedisServer
 from tests.spooled import LEASE_S, accept, enqueue, relaying
 

@@ -90,7 +90,7 @@ async def test_cancelled_while_connecting_frees_the_place(make_connections: Make
         tasks = [asyncio.create_task(connections.acquire(make_line(server))) for _ in range(2)]
         await wait_until_async(lambda: len(server.dialogues) == 1, "the first connects")
         tasks[0].cancel()
-        session = await asyncio.wait_for(tasks[1], 5)
+        session = await asyncio.wait_for(tasks[1], 20)
         assert session.is_usable
         connections.release(session)
 
@@ -109,7 +109,7 @@ async def test_cancelled_when_the_place_was_just_given_passes_it_on(
             session.abort()
         connections.release(session)
         waiting[0].cancel()
-        last = await asyncio.wait_for(waiting[1], 5)
+        last = await asyncio.wait_for(waiting[1], 20)
         assert (last is session) is is_usable
         connections.release(last)
 
@@ -122,7 +122,7 @@ async def test_cancelled_while_replacing_frees_the_place(make_connections: MakeC
         task = asyncio.create_task(connections.acquire(make_line(server), fresh=True))
         await wait_until_async(lambda: server.commands[0][-1] == "QUIT", "QUIT is said")
         task.cancel()
-        session = await asyncio.wait_for(connections.acquire(make_line(server)), 5)
+        session = await asyncio.wait_for(connections.acquire(make_line(server)), 20)
         assert len(server.dialogues) == 2
         connections.release(session)
 

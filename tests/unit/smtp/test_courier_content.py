@@ -10,7 +10,8 @@ from ptt.core.address import Address, ReversePath, parse_address
 from ptt.core.errors import LeaseLost, Unavailable
 from ptt.core.notify import NEVER_REPORT
 from ptt.core.options import ByMode, Deadline, Options
-from tests.letters import CONTENT, DESTINATION, SENDER, Letter, tell
+from ptt.core.verdict import Phase
+from tests.letters import CONTENT, DESTINATION, SENDER, Letter, tell, with_timeout
 from tests.scripted import EXTENSIONS, Act, Answer, Script, scripted_server
 from tests.unit.smtp.conftest import MakeCourier
 from tests.waiting import wait_until_async
@@ -31,7 +32,7 @@ async def test_content_in_any_parts_arrives_unchanged(
         content = LARGE[:70_000] + b"\r\n"
     async with scripted_server(Script(extensions=extensions)) as server:
         letter = Letter(content=content, part_bytes=part_bytes)
-        outcomes = await make_courier(server.port, timeout_scale=1).deliver(DESTINATION, letter.message)
+        outcomes = await make_courier(server.port).deliver(DESTINATION, letter.message)
         assert tell(outcomes) == ["delivered 2.0.0"]
         expected = content if not content or content.endswith(b"\r\n") else content + b"\r\n"
         assert sha256(server.accepted[0].content).digest() == sha256(expected).digest()
@@ -118,8 +119,7 @@ async def test_reply_in_the_midst_of_content_ends_it_without_the_dot(
     huge = LARGE * 5
     async with scripted_server(Script(answers={"data": answer})) as server:
         courier = make_courier(server.port)
-        async with asyncio.timeout(5):
-            assert tell(await courier.deliver(DESTINATION, Letter(content=huge).message)) == [expected]
+        assert tell(await courier.deliver(DESTINATION, Letter(content=huge).message)) == [expected]
         assert server.accepted == []
 
 
@@ -127,9 +127,8 @@ async def test_peer_that_takes_no_content_is_given_up_after_the_block_timeout(ma
     """RFC 5321 section 4.5.3.2.5: a window of zero is waited for as long as a block may take, and memory stays flat."""
     async with scripted_server(Script(answers={"DATA": (b"354 go\r\n", Act.DEAF)})) as server:
         letter = Letter(content=LARGE * 5)
-        courier = make_courier(server.port, timeout_scale=0.001)
-        async with asyncio.timeout(5):
-            assert tell(await courier.deliver(DESTINATION, letter.message)) == ["deferred"]
+        courier = make_courier(server.port, timeouts=with_timeout(0.2, Phase.CONTENT))
+        assert tell(await courier.deliver(DESTINATION, letter.message)) == ["deferred"]
         assert letter.commits == 0
 
 

@@ -11,9 +11,10 @@ from ptt.core.address import parse_domain
 from ptt.core.errors import NoSuchDomain, PttError, Unavailable
 from ptt.core.outcome import Failed
 from ptt.core.routing import Mx
+from ptt.core.verdict import Phase
 from ptt.smtp.routes import Routes
 from ptt.smtp.timeouts import DEAD_S
-from tests.letters import DESTINATION, Letter, Zones, keep_order, tell
+from tests.letters import DESTINATION, Letter, Zones, keep_order, tell, with_timeout
 from tests.scripted import Act, Answer, Script, scripted_server
 from tests.servers.ports import free_port
 from tests.unit.smtp.conftest import MakeCourier
@@ -48,7 +49,7 @@ HOST_FAILURES: list[tuple[str, Script]] = [
 async def test_failure_of_the_host_tries_the_next(script: Script, make_courier: MakeCourier) -> None:
     """RFC 5321 section 5.1: what says something of the host and not of the message leads to the next host."""
     async with (
-        scripted_server(script, address="127.0.0.2") as first,
+        scripted_server(script, address="127.0.0.2", port=free_port()) as first,
         scripted_server(address="127.0.0.3", port=first.port) as second,
     ):
         outcomes = await make_courier(first.port, resolver=TWO_HOSTS).deliver(DESTINATION, Letter().message)
@@ -78,7 +79,7 @@ async def test_verdict_on_the_message_or_a_sent_dot_tries_no_other_host(
 ) -> None:
     """After the final dot the first host may have the message: a second one would make two of it."""
     async with (
-        scripted_server(Script(answers=answers), address="127.0.0.2") as first,
+        scripted_server(Script(answers=answers), address="127.0.0.2", port=free_port()) as first,
         scripted_server(address="127.0.0.3", port=first.port) as second,
     ):
         courier = make_courier(first.port, resolver=TWO_HOSTS)
@@ -90,7 +91,7 @@ async def test_host_that_fails_after_a_dot_is_the_last(make_courier: MakeCourier
     """Of 150 recipients 100 are served, then the connection is lost: the others wait, no other host is tried."""
     script = Script(answers={"MAIL": [b"250 ok\r\n", Act.CLOSE]})
     async with (
-        scripted_server(script, address="127.0.0.2") as first,
+        scripted_server(script, address="127.0.0.2", port=free_port()) as first,
         scripted_server(address="127.0.0.3", port=first.port) as second,
     ):
         letter = Letter(recipients=tuple(f"user{i}@example.test" for i in range(150)))
@@ -103,7 +104,7 @@ async def test_outcomes_of_recipients_before_the_host_failed_stand(make_courier:
     """A recipient that was refused for good is not tried again at the next host; the others are."""
     script = Script(answers={"RCPT": [b"250 ok\r\n", b"550 5.1.1 x\r\n", (b"250 ok\r\n", Act.CLOSE)]})
     async with (
-        scripted_server(script, address="127.0.0.2") as first,
+        scripted_server(script, address="127.0.0.2", port=free_port()) as first,
         scripted_server(address="127.0.0.3", port=first.port) as second,
     ):
         letter = Letter(recipients=("a@example.test", "b@example.test", "c@example.test"))
@@ -195,7 +196,7 @@ async def test_private_address_beside_a_host_that_may_come_back_is_deferred(make
 
 async def test_host_that_swallows_connections_is_given_up_and_the_next_tried(make_courier: MakeCourier) -> None:
     """A host that answers no SYN, as behind a firewall, must not hold the message for the minutes of the system."""
-    async with scripted_server(address="127.0.0.3") as second:
+    async with scripted_server(address="127.0.0.3", port=free_port()) as second:
         with socket.socket() as full:
             full.bind(("127.0.0.2", second.port))
             full.listen(0)
@@ -204,9 +205,8 @@ async def test_host_that_swallows_connections_is_given_up_and_the_next_tried(mak
             for filler in fillers:
                 filler.settimeout(0)
                 filler.connect_ex(("127.0.0.2", second.port))
-            courier = make_courier(second.port, resolver=TWO_HOSTS, timeout_scale=0.001)
-            async with asyncio.timeout(5):
-                outcomes = await courier.deliver(DESTINATION, Letter().message)
+            courier = make_courier(second.port, resolver=TWO_HOSTS, timeouts=with_timeout(2, Phase.CONNECT))
+            outcomes = await courier.deliver(DESTINATION, Letter().message)
             for filler in fillers:
                 filler.close()
         assert tell(outcomes) == ["delivered 2.0.0"]
@@ -216,21 +216,29 @@ async def test_host_that_swallows_connections_is_given_up_and_the_next_tried(mak
 async def test_dead_host_is_connected_to_once_for_many_messages(make_courier: MakeCourier) -> None:
     """50 messages for a host that does not greet wait once, not one after the other."""
     async with scripted_server(Script(banner=Act.HANG)) as server:
-        courier = make_courier(server.port, timeout_scale=0.001, connections_per_host=5)
+        courier = make_courier(server.port, timeouts=with_timeout(0.2, Phase.GREETING), connections_per_host=5)
         results = await asyncio.gather(*(courier.deliver(DESTINATION, Letter().message) for _ in range(50)))
         assert [tell(outcomes) for outcomes in results] == [["deferred"]] * 50
         assert len(server.dialogues) <= 5
 
 
-async def test_dead_host_is_tried_again_after_a_while(make_courier: MakeCourier) -> None:
-    """The memory of a dead host is short: it must not outlive the host's restart by more than seconds."""
+async def test_dead_host_is_not_tried_again_at_once(make_courier: MakeCourier) -> None:
+    """The next message hears what the one before it was told."""
     async with scripted_server(Script(banner=b"451 restarting\r\n"), Script()) as server:
-        courier = make_courier(server.port, timeout_scale=0.02)
+        courier = make_courier(server.port)
         assert tell(await courier.deliver(DESTINATION, Letter().message)) == ["deferred 451"]
         assert tell(await courier.deliver(DESTINATION, Letter().message)) == ["deferred 451"]
         assert len(server.dialogues) == 1
+    assert DEAD_S == 30
+
+
+async def test_dead_host_is_tried_again_after_a_while(make_courier: MakeCourier) -> None:
+    """The memory of a dead host is short: it must not outlive the host's restart by more than seconds."""
+    async with scripted_server(Script(banner=b"451 restarting\r\n"), Script()) as server:
+        courier = make_courier(server.port, dead_s=0.1)
+        assert tell(await courier.deliver(DESTINATION, Letter().message)) == ["deferred 451"]
         clock = asyncio.get_running_loop().time
-        over_at = clock() + DEAD_S * 0.02
+        over_at = clock() + 0.1
         await wait_until_async(lambda: clock() > over_at, "the memory of the dead host is over")
         assert tell(await courier.deliver(DESTINATION, Letter().message)) == ["delivered 2.0.0"]
 
@@ -270,7 +278,7 @@ async def test_source_address_is_used(make_courier: MakeCourier) -> None:
 async def test_all_banners_final_fails(make_courier: MakeCourier) -> None:
     """Only if each host refuses for good is the message refused for good."""
     async with (
-        scripted_server(Script(banner=b"554 5.7.1 no\r\n"), address="127.0.0.2") as first,
+        scripted_server(Script(banner=b"554 5.7.1 no\r\n"), address="127.0.0.2", port=free_port()) as first,
         scripted_server(Script(banner=b"521 5.3.2 no mail\r\n"), address="127.0.0.3", port=first.port),
     ):
         outcomes = await make_courier(first.port, resolver=TWO_HOSTS).deliver(DESTINATION, Letter().message)

@@ -195,7 +195,7 @@ async def test_reply_that_fits_nowhere_is_deferred_and_spares_the_next(
 ) -> None:
     """Nonsense proves nothing about the message: deferred before the dot, uncertain after it; the connection is cut."""
     async with scripted_server(Script(extensions=extensions, answers={verb: answer}), Script()) as server:
-        courier = make_courier(server.port, timeout_scale=0.01)
+        courier = make_courier(server.port)
         assert tell(await courier.deliver(DESTINATION, Letter().message))[0].split()[0] == expected
         if verb == "EHLO":
             return  # the host counts as dead for a moment

@@ -6,7 +6,8 @@ import pytest
 import trustme
 
 from ptt.core.outcome import Delivered
-from tests.letters import DESTINATION, Letter, tell
+from ptt.core.verdict import Phase
+from tests.letters import DESTINATION, Letter, tell, with_timeout
 from tests.scripted import Act, Answer, Script, scripted_server
 from tests.unit.smtp.conftest import MakeCourier
 
@@ -67,7 +68,7 @@ async def test_broken_starttls_falls_back_to_clear_on_a_new_connection(
 ) -> None:
     """RFC 3207 section 4.1: without a policy that asks for TLS the mail may go without it."""
     async with scripted_server(Script(tls=tls, answers={"STARTTLS": answer})) as server:
-        courier = make_courier(server.port, timeout_scale=0.005)
+        courier = make_courier(server.port, timeouts=with_timeout(0.5, Phase.STARTTLS))
         outcomes = await courier.deliver(DESTINATION, Letter().message)
         assert tell(outcomes) == ["delivered 2.0.0"]
         assert outcomes[0][1].peer.tls == ""
