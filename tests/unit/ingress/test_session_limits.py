@@ -13,7 +13,8 @@ from tests.servers.submission import Client, connected, logged_in, running_submi
 from tests.waiting import wait_until_async
 
 HEADER = b"From: alice@example.test\r\nSubject: s\r\n\r\n"
-TIMEOUT_S = 0.3
+TIMEOUT_S = 1.0
+"""Long enough for an honest step of a client on a busy machine; logging in has two of them."""
 
 
 async def drip(client: Client, octets: bytes, pause_s: float) -> None:
@@ -38,10 +39,11 @@ async def dripping(client: Client, octets: bytes, pause_s: float) -> AsyncIterat
 @pytest.mark.parametrize("implicit", [True, False])
 async def test_silent_client_hears_421_and_is_closed(implicit: bool) -> None:  # noqa: FBT001 - a case
     """RFC 5321 section 3.8: a timeout is answered with 421."""
-    async with running_submission(timeout_s=TIMEOUT_S) as server, connected(server, implicit=implicit) as client:
+    async with running_submission(timeout_s=TIMEOUT_S) as server:
         began = time.monotonic()
-        assert await client.replies() == ["421 4.4.2 Timeout, closing the connection"]
-        assert TIMEOUT_S <= time.monotonic() - began + 0.05 < 5
+        async with connected(server, implicit=implicit) as client:
+            assert await client.replies() == ["421 4.4.2 Timeout, closing the connection"]
+        assert time.monotonic() - began >= TIMEOUT_S
 
 
 @pytest.mark.parametrize("stage", ["AUTH LOGIN", "command", "content"])
@@ -68,10 +70,8 @@ async def test_client_that_sends_an_octet_now_and_then_is_closed(stage: str) -> 
     async with running_submission(timeout_s=TIMEOUT_S) as server, logged_in(server) as client:
         if stage == "content":
             await client.begin()
-        began = time.monotonic()
         async with dripping(client, b"x", TIMEOUT_S / 2.2):
             assert [reply[:9] for reply in await client.replies()] == ["421 4.4.2"]
-        assert time.monotonic() - began < 3 * TIMEOUT_S
 
 
 async def test_content_that_flows_may_take_longer_than_the_timeout() -> None:
@@ -79,9 +79,9 @@ async def test_content_that_flows_may_take_longer_than_the_timeout() -> None:
     async with running_submission(timeout_s=TIMEOUT_S) as server, logged_in(server) as client:
         await client.begin()
         await client.send(HEADER)
-        async with dripping(client, b"a line of some length\r\n", TIMEOUT_S / 3):
+        async with dripping(client, b"a line of some length\r\n", TIMEOUT_S / 20):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.reader.read(1), 4 * TIMEOUT_S)
+                await asyncio.wait_for(client.reader.read(1), 2.5 * TIMEOUT_S)
         await client.send(b".\r\n")
         assert (await client.reply()).startswith("250 ")
 
@@ -93,7 +93,7 @@ async def test_time_of_the_server_is_not_the_client_s() -> None:
         await client.begin()
         await client.send(HEADER + b".\r\n")
         await wait_until_async(lambda: server.spool.is_waiting, "the message is at the spool")
-        asyncio.get_running_loop().call_later(4 * TIMEOUT_S, server.spool.gate.set)
+        asyncio.get_running_loop().call_later(2.5 * TIMEOUT_S, server.spool.gate.set)
         assert (await client.reply()).startswith("250 ")
 
 
@@ -115,7 +115,7 @@ async def test_deaf_client_is_cut() -> None:
             loop = asyncio.get_running_loop()
             await loop.sock_connect(deaf, ("127.0.0.1", server.port))
             with pytest.raises((ConnectionResetError, BrokenPipeError)):
-                await asyncio.wait_for(_send_without_end(deaf), 10)
+                await asyncio.wait_for(_send_without_end(deaf), 20)
 
 
 async def _send_without_end(deaf: socket.socket) -> None:
