@@ -1,7 +1,6 @@
 """`ptt queue list`, `show` and `ptt trace` on a real Valkey: every state, every filter, of any length."""
 
 import json
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from ptt.store import keys
 from ptt.store.connection import RedisAddress
 from ptt.store.queue_view import Filter, QueueView
 from ptt.store.sign_queue import SignQueue
+from tests.memory import tracing_memory
 from tests.peers.queue_tools import ANN, BOB, CAT, ME, ONE, TWO, Run, list_json
 from tests.servers.redis import RedisServer
 from tests.spooled import LEASE_S, accept, claim, defer, enqueue, relaying
@@ -171,13 +171,13 @@ def test_twenty_thousand_entries_are_listed_in_bounded_memory(address: RedisAddr
         pipeline.execute()
     view = QueueView(address)
     for wanted in (Filter(), Filter(recipient="one.test")):
-        tracemalloc.start()
-        listing = view.list_entries(wanted, 100)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+        with tracing_memory() as measure:
+            listing = view.list_entries(wanted, 100)
+            _, peak = measure()
         assert listing.total >= 20_000
         assert [entry.queue_id for entry in listing.entries] == ids[:100]
         assert peak < 6_000_000
+    client.flushall()  # what is left of a test is looked at key by key
 
 
 def test_without_redis_url_the_running_ptt_up_is_needed(tmp_path: Path, valkey: RedisServer) -> None:

@@ -1,7 +1,5 @@
 """The reader of content: where it ends, what is wrong with it, and that pieces make no difference."""
 
-import tracemalloc
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +15,7 @@ from ptt.ingress.data import (
     check_octets,
 )
 from tests.cpu import measure_cpu_s
+from tests.memory import tracing_memory
 
 LIMIT = 10_000
 Outcome = tuple[bytes | Reply, bytes]
@@ -115,11 +114,10 @@ def test_endless_content_takes_no_more_memory_than_the_limit() -> None:
     """What is over the limit is searched for the end and thrown away."""
     reader = DataReader(LIMIT)
     piece = b"x" * 65_536
-    tracemalloc.start()
-    for _ in range(500):
-        assert reader.feed(piece) is None
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    with tracing_memory() as measure:
+        for _ in range(500):
+            assert reader.feed(piece) is None
+        _, peak = measure()
     assert peak < 400_000
     assert reader.held_bytes < 10
     assert reader.feed(b"\r\n.\r\nQUIT") == b"QUIT"
@@ -139,7 +137,7 @@ def test_refused_reader_finds_the_end_and_gives_the_first_reason() -> None:
 
 @pytest.mark.parametrize("unit", [b"\r\n", b".\r\n", b"..\r\n", b"x", b"\0", b"\r", b"x\r\n" + b"y" * 997 + b"\r\n"])
 def test_large_content_takes_linear_time(unit: bytes) -> None:
-    """Ten megabytes of anything cost a fraction of a second, as ordinary mail does; eight times as much, eight times that."""
+    """Ten megabytes of anything cost a fraction of a second, as ordinary mail does."""
 
     def measure(size_bytes: int) -> float:
         content = unit * (size_bytes // len(unit))

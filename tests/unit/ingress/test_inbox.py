@@ -1,12 +1,11 @@
 """Lines out of octets: CRLF only, any pieces, and flat memory whatever comes."""
 
-import tracemalloc
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ptt.ingress.inbox import MAX_LINE, Inbox
+from tests.memory import tracing_memory
 
 
 def drain(inbox: Inbox) -> list[bytes]:
@@ -35,12 +34,11 @@ def test_endless_line_comes_out_cut_and_the_next_one_whole(size: int) -> None:
     """Ten megabytes without CRLF take no memory, and what follows the line is not lost."""
     inbox = Inbox()
     piece = b"x" * size
-    tracemalloc.start()
-    for _ in range(10_000_000 // size):
-        inbox.feed(piece)
-        assert inbox.take_line() is None
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    with tracing_memory() as measure:
+        for _ in range(10_000_000 // size):
+            inbox.feed(piece)
+            assert inbox.take_line() is None
+        _, peak = measure()
     assert peak < 300_000
     inbox.feed(b"x\r")
     assert inbox.take_line() is None

@@ -1,13 +1,13 @@
 """Replies cut from octets: whole, byte by byte, malformed, too many, without end."""
 
 import asyncio
-import tracemalloc
 
 import pytest
 from aiosmtplib import SMTPReadTimeoutError, SMTPServerDisconnected
 from typing_extensions import override
 
 from ptt.smtp.protocol import MAX_LINE, MAX_REPLY, MalformedReply, ReplyProtocol, UnsolicitedReply
+from tests.memory import tracing_memory
 
 
 class Wire(asyncio.Transport):
@@ -120,11 +120,10 @@ async def test_endless_octets_take_bounded_memory() -> None:
     """Neither a line without end, nor a reply without end, nor replies without end may fill the memory."""
     for octets in (b"x" * 65536, b"250-x\r\n" * 9000, b"250 x\r\n" * 9000):
         protocol, wire = await connect()
-        tracemalloc.start()
-        for _ in range(100):
-            protocol.data_received(octets)
-        kept, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+        with tracing_memory() as measure:
+            for _ in range(100):
+                protocol.data_received(octets)
+            kept, _ = measure()
         assert kept < 10 * MAX_REPLY
         assert not (wire.is_open and wire.is_read)
 
@@ -154,7 +153,7 @@ async def test_drain_ends_when_the_peer_speaks_out_of_turn() -> None:
     waiting = asyncio.create_task(protocol.drain(10))
     await asyncio.sleep(0)
     protocol.data_received(b"552 too big\r\n")
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 5)
     with pytest.raises(UnsolicitedReply):
         protocol.check()
 
@@ -179,4 +178,4 @@ async def test_loss_wakes_who_waits() -> None:
     await asyncio.sleep(0)
     protocol.connection_lost(ConnectionResetError())
     with pytest.raises(SMTPServerDisconnected):
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 5)
