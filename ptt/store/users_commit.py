@@ -22,7 +22,7 @@ from ptt.store.users_signers import sign_commit
 from ptt.store.users_transfer import FETCHED, GIT_ERRORS, Access, fetch, push
 from ptt.store.users_tree import FOLDER, SUFFIX, Snapshot, read_snapshot
 
-MAX_ATTEMPTS = 5  # when others commit at the same time
+MAX_ATTEMPTS = 20  # when others commit at the same time: scripts that add users side by side lose five races in a row
 
 _README = """\
 # Users of ptt
