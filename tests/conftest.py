@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 
+import hypothesis
 import pytest
 
 from ptt.maillog import QUIET_LOGGERS
@@ -12,6 +13,17 @@ from tests.conformance import FILE, Ledger, list_gaps_in_run, load_requirements
 from tests.servers.redis import RedisServer, running_server
 
 _ledger = Ledger()
+
+hypothesis.settings.register_profile(
+    "ptt",
+    # Always the same examples, so that a change passes or not whenever it is looked at; `make fuzz` finds new ones, and
+    # so does --hypothesis-profile=default.
+    derandomize=True,
+    # No test asserts a speed, and how long an example takes or is made depends on what else the machine does.
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("ptt")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

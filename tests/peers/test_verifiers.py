@@ -9,7 +9,7 @@ from pathlib import Path
 import dkim
 import pytest
 from dkim.canonicalization import Relaxed
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ptt.core.signature import OVERSIGNED, SIGNED_IF_PRESENT, Algorithm
@@ -87,7 +87,7 @@ def rig() -> Iterator[Rig]:
 @example(b"From: alice@example.test\r\n")
 @example(b"From: alice@example.test\r\n\r\n\r\n\r\n")
 @example(b"From: alice@example.test\r\n\r\n \t \r\n\r\n \r\n")
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 def test_signature_of_any_message_passes_in_all_verifiers(rig: Rig, content: bytes) -> None:
     """Every message that is signed verifies everywhere, with the key of either algorithm."""
     assert rig.verify(rig.sign(content)) == ALL_PASS
@@ -123,7 +123,7 @@ def test_signature_after_an_added_field_fails_in_all_verifiers(rig: Rig, name: b
 
 
 @given(st.integers(min_value=0, max_value=len(PLAIN) - 1), st.integers(min_value=0, max_value=7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_signature_after_a_flipped_bit_is_judged_alike_by_all_verifiers(rig: Rig, position: int, bit: int) -> None:
     """A flip passes everywhere or nowhere, and passes just when it is in what is not signed or makes no difference."""
     changed = bytearray(PLAIN)

@@ -83,7 +83,8 @@ class IngressProcess:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Give the events of one name."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        complete = self.log.read_text().rpartition("\n")[0]  # it may be writing the next line
+        lines = [json.loads(line) for line in complete.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def port(self, tls: str) -> int:

@@ -10,7 +10,7 @@ import dkim
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptt.core.address import Domain
@@ -172,7 +172,6 @@ def test_sign_for_a_domain_without_key_raises(signer: Signer, author: str) -> No
 
 
 @given(messages())
-@settings(deadline=None)
 def test_sign_of_any_message_gives_whole_ascii_lines(signer: Signer, content: bytes) -> None:
     """What is put before the content cannot change it or be changed by a server that is careful with lines."""
     signature = signer.sign(content, signed_at=SIGNED_AT)
@@ -180,7 +179,6 @@ def test_sign_of_any_message_gives_whole_ascii_lines(signer: Signer, content: by
 
 
 @given(st.lists(st.sampled_from([b"From:", b"a@", b"example.test", b"\r\n", b" ", b"<", b'"', b"(", b"\xff", b":"])))
-@settings(deadline=None)
 def test_sign_of_anything_signs_or_says_why_not(signer: Signer, parts: list[bytes]) -> None:
     """No input ends in another exception than those that are promised."""
     with contextlib.suppress(MalformedInput, NoUsableKey):
