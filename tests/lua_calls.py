@@ -124,9 +124,9 @@ def _resolve(file: _File, command: str, rest: str) -> Iterator[str]:
 
 def _resolve_one(file: _File, expression: str) -> Iterator[str]:
     if expression == "key":
-        assigned = re.search(r"local key = (\w+) \.\. id", file.text)
+        assigned = re.search(r"local key = (\w+) \.\. id|unclaim\(KEYS\[1\], (\w+)", file.text)
         assert assigned, f"{file.script}.lua: what is key?"
-        expression = assigned[1]
+        expression = assigned[1] or assigned[2]
     if index := re.match(r"KEYS\[(\d)\]", expression):
         expression = file.names[int(index[1]) - 1]
     if not expression.startswith("PREFIX"):

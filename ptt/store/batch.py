@@ -1,7 +1,7 @@
 """Group commit: all scripts that wait go to Redis in one MULTI, so that they share one fsync and one round trip.
 
-One transaction is under way at a time; what arrives meanwhile forms the next. Every script here may be repeated
-(each checks its own effect), so a transaction whose answer was lost is simply sent again.
+One transaction is under way at a time; what arrives meanwhile forms the next. Scripts may be repeated (each checks its
+own effect), so a transaction whose answer was lost is simply sent again; only who claims hears that it was.
 """
 
 import asyncio
@@ -58,11 +58,11 @@ class Batch:
         """Run one script and give its result.
 
         Args:
-            call: what to run; running it twice must do no harm.
+            call: what to run.
             timeout_s: how long to try while Redis is away; None means for ever.
 
         Raises:
-            Unavailable: not known to be done within the time; it may still have been done.
+            Unavailable: not known to be done within the time, or not repeatable; it may still have been done.
             Refused: Redis is out of memory (452).
         """
         waiting = self._add(call)
@@ -84,6 +84,10 @@ class Batch:
         waiting = self._add(call)
         return await waiting.future, waiting.is_repeated
 
+    def post(self, call: Call) -> None:
+        """Run one script when Redis answers; nobody waits for what comes of it."""
+        self._add(call).future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
     def _add(self, call: Call) -> _Waiting:
         waiting = _Waiting(call, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
@@ -101,9 +105,11 @@ class Batch:
             try:
                 await self._execute(group)
                 delay_s = 0.05
-            except _AWAY:
+            except _AWAY as error:
                 for waiting in group:
                     waiting.is_repeated = True
+                    if not waiting.call.is_repeatable:
+                        _fail(waiting, translate(error))
                 self._queue.extendleft(reversed(group))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, 1.0)

@@ -1,5 +1,6 @@
 """The relay role's view of the spool: claim by destination, renew, commit, record. For one event loop."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
@@ -105,9 +106,16 @@ class RelayQueue:
             room.suspects,
             room.last_tries,
             int(room.may_probe),
+            self._guard.give_up_ms(ASK_TIMEOUT_S),
             *wanted,
         )
-        answer = await self._ask(Call(SCRIPTS["claim_relay"], names, arguments))
+        try:
+            answer = await self._ask(Call(SCRIPTS["claim_relay"], names, arguments, is_repeatable=False))
+        except (Unavailable, asyncio.CancelledError):
+            # Nobody works on what it may have been given: that must neither wait for the lease nor pass for a death.
+            places, told = (queue, keys.DESTINATIONS, backoff), (destination, token, self._lease_ms, int(not wanted))
+            self._batch.post(Call(SCRIPTS["unclaim_relay"], places, told))
+            raise
         claimed, parked, left = cast("tuple[Sequence[Sequence[bytes]], Sequence[bytes], int]", answer)
         return Claim(
             entries=tuple(parse_relay_claim(row, destination, token) for row in claimed),

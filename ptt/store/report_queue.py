@@ -87,5 +87,5 @@ class ReportQueue(StageQueue):
             RELAY_WAKEUP,
             keys.lead_ms(submission.priority),
         )
-        (result,) = self._runner.run([Call(SCRIPTS["report"], names, arguments)])
+        (result,) = self._run(Call(SCRIPTS["report"], names, arguments))
         return result in (1, 2)

@@ -25,6 +25,8 @@ class RestartGuard:
         self._asked_at = float("-inf")
         self.restarted_ms = 0
         """When Redis started, by its own clock, if that was within the grace; else 0. As it was asked last."""
+        self._ahead_ms = 0.0
+        """By how much the clock of Redis is ahead of our monotonic one, or a little less."""
 
     def ask(self, client: _Info) -> int:
         """Give `restarted_ms` as of now (synchronous client).
@@ -37,6 +39,10 @@ class RestartGuard:
                 self.learn(client.info("server"))
         return self.restarted_ms
 
+    def give_up_ms(self, timeout_s: float) -> int:
+        """Give when somebody who asks now gives up, by the clock of Redis; rather too early than too late."""
+        return int((time.monotonic() + timeout_s) * 1000 + self._ahead_ms)
+
     def is_fresh(self) -> bool:
         """Tell whether the last answer is young enough."""
         return time.monotonic() - self._asked_at < _ASK_EVERY_S
@@ -47,5 +53,6 @@ class RestartGuard:
         up_ms = int(fields.get("uptime_in_seconds", 0)) * 1000
         now_ms = int(fields.get("server_time_usec", time.time() * 1e6)) // 1000
         self._asked_at = time.monotonic()
+        self._ahead_ms = now_ms - self._asked_at * 1000
         self.restarted_ms = 0 if up_ms > keys.RESTART_GRACE_MS else now_ms - up_ms
         return self.restarted_ms

@@ -58,6 +58,8 @@ class Call:
     script: Script
     keys: tuple[str, ...]
     arguments: tuple[str | bytes | int, ...]
+    is_repeatable: bool = True
+    """Whether running it twice does no harm, as when its answer was lost; a claim would take more."""
 
     @property
     def size_bytes(self) -> int:

@@ -32,7 +32,7 @@ class SignQueue(StageQueue):
 
     def begin(self) -> None:
         """Take note that this wake-up is being served."""
-        self._runner.run([Call(SCRIPTS["begin"], (), (self._broker_db, "sign"))])
+        self._run(Call(SCRIPTS["begin"], (), (self._broker_db, "sign")))
 
     def claim(self) -> tuple[list[SignEntry], list[QueueId]]:
         """Lease up to 50 messages that are due.
@@ -63,7 +63,7 @@ class SignQueue(StageQueue):
         Raises:
             Unavailable: Redis is away; the leases end and another worker signs again.
         """
-        return [result == 1 for result in self._runner.run([self._signed_call(one) for one in signed])]
+        return [result == 1 for result in self._run(*map(self._signed_call, signed))]
 
     def _signed_call(self, signed: Signed) -> Call:
         pairs = [

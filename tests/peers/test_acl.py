@@ -25,7 +25,7 @@ DATA = Path(__file__).parents[1] / "data/acl"
 USED_BY = {
     "ingress": ("spool", "withdraw", "guess", "welcome"),
     "sign": ("begin", "claim_sign", "signed", "park_unsigned", "put_back", "claim_report", "report", "sweep_sign"),
-    "relay": ("begin", "claim_relay", "renew", "commit", "record", "park_relay", "sweep"),
+    "relay": ("begin", "claim_relay", "unclaim_relay", "renew", "commit", "record", "park_relay", "sweep"),
     ADMIN: ("hold", "release", "retry", "give_up", "drop_report", "end_backoff"),
 }
 """Which scripts the adapters of a role call; all may call ``ready``."""

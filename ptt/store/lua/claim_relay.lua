@@ -3,15 +3,16 @@
 -- time has come there is one, the probe, and the others wait for what becomes of it.
 -- KEYS: queue, destinations, parked, events, backoff
 -- ARGV: destination, token, limit, max bytes, lease ms, when Redis restarted (ms; 0: long ago), most claims, most events,
---   how many whose worker died once, how many on their last try, may probe (0/1),
+--   how many whose worker died once, how many on their last try, may probe (0/1), when its worker gives up (ms),
 --   longest age ms and the queue-ids that are wanted, whatever is due and in back-off (none: what is due)
 -- Returns {claimed, parked ids, how many are left for later}; claimed = {queue-id, version, envelope, signature, chunks,
 --   content, size, recipients, age ms, attempts, recipients in doubt, claims before, failures of the destination,
 --   how long until it is due ms}
 local destination, limit = ARGV[1], tonumber(ARGV[3])
 local room = {tonumber(ARGV[9]), tonumber(ARGV[10])}
-local is_named = #ARGV > 12
+local is_named = #ARGV > 13
 local claimed, parked, left, bytes = {}, {}, 0, 0
+if now > tonumber(ARGV[12]) then return {claimed, parked, left} end -- a broken connection has delivered it late
 local backoff = redis.call('HMGET', KEYS[5], 'until', 'failures')
 local waits_until, failures = tonumber(backoff[1] or 0), tonumber(backoff[2] or 0)
 
@@ -50,7 +51,7 @@ local function is_wanted(id, key, owner)
   if not is_named then return true end
   if owner or not redis.call('ZSCORE', KEYS[1], id) then return false end
   if redis.call('HEXISTS', key, 'n:' .. destination) == 0 then return true end
-  return now - redis.call('HGET', MESSAGE .. id, 'accepted') >= tonumber(ARGV[12])
+  return now - redis.call('HGET', MESSAGE .. id, 'accepted') >= tonumber(ARGV[13])
 end
 
 -- Tells whether there is room for more.
@@ -86,7 +87,7 @@ local function consider_all(ids)
 end
 
 if is_named then
-  consider_all({unpack(ARGV, 13)})
+  consider_all({unpack(ARGV, 14)})
   return {claimed, parked, left}
 end
 if failures > 0 then

@@ -2,7 +2,7 @@
 -- Lease messages that have outcomes to report to a sign worker.
 -- KEYS: reports, parked, events
 -- ARGV: token, limit, max bytes, lease ms, when Redis restarted (ms; 0: long ago), most claims, most events,
---   most octets of records in one report
+--   when its worker gives up (ms), may an earlier answer with this token be lost (0/1), most octets of records in one report
 -- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, sha256, seal, chunks, content, size,
 --   accepted ms, number of the first record, records}
 local function read_records(key, first, last, most_octets)
@@ -17,6 +17,8 @@ local function read_records(key, first, last, most_octets)
 end
 
 local claimed, parked, bytes = {}, {}, 0
+if now > tonumber(ARGV[8]) then return {claimed, parked} end -- a broken connection has delivered it late
+if ARGV[9] == '1' then unclaim(KEYS[1], DELIVERY, 'report_owner', 'report_claims', ARGV[1], ARGV[4]) end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local key = DELIVERY .. id
   local owner, claims, reported, recorded =
@@ -39,7 +41,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('HSET', key, 'report_owner', ARGV[1])
     redis.call('HINCRBY', key, 'report_claims', 1)
     redis.call('ZADD', KEYS[1], now + ARGV[4], id)
-    local records = read_records(key, first, tonumber(recorded), tonumber(ARGV[8]))
+    local records = read_records(key, first, tonumber(recorded), tonumber(ARGV[10]))
     local f = redis.call('HMGET', MESSAGE .. id, 'version', 'envelope', 'sha256', 'seal', 'chunks', 'content', 'rest',
       'accepted')
     local content = (f[6] or '') .. (f[7] or '')

@@ -1,9 +1,12 @@
 #!lua flags=allow-oom
 -- Lease due messages to a sign worker.
 -- KEYS: sign queue, parked, events
--- ARGV: token, limit, max bytes, lease ms, when Redis restarted (ms; 0: long ago), most claims, most events
+-- ARGV: token, limit, max bytes, lease ms, when Redis restarted (ms; 0: long ago), most claims, most events,
+--   when its worker gives up (ms), may an earlier answer with this token be lost (0/1)
 -- Returns {claimed, parked ids}; claimed = {queue-id, version, envelope, sha256, seal, chunks, content, size}
 local claimed, parked, bytes = {}, {}, 0
+if now > tonumber(ARGV[8]) then return {claimed, parked} end -- a broken connection has delivered it late
+if ARGV[9] == '1' then unclaim(KEYS[1], MESSAGE, 'owner', 'claims', ARGV[1], ARGV[4]) end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local key = MESSAGE .. id
   local owner, claims, size, accepted = unpack(redis.call('HMGET', key, 'owner', 'claims', 'size', 'accepted'))

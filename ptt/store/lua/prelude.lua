@@ -87,6 +87,21 @@ local function is_protected(queue, id, lease_ms, restarted_ms)
   return true
 end
 
+-- Take back what claims with this token were given whose answer was lost: it is due, and no worker has died on it.
+local function unclaim(queue, prefix, owner, claims, token, lease_ms)
+  local count = 0
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, '(' .. now, now + lease_ms)) do
+    local key = prefix .. id
+    if redis.call('HGET', key, owner) == token then
+      redis.call('HDEL', key, owner)
+      if redis.call('HINCRBY', key, claims, -1) < 1 then redis.call('HDEL', key, claims) end
+      redis.call('ZADD', queue, now, id)
+      count = count + 1
+    end
+  end
+  return count
+end
+
 -- Keep what the sender is to be told, and make it due. What waits for its report keeps the message alive like a
 -- destination: counted once, and no more while its report is parked.
 local function note_outcomes(delivery, reports, id, wait_ms, records)
