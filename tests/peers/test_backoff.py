@@ -89,7 +89,7 @@ async def test_unreached_destination_is_asked_by_one_message_a_step(
     assert len(courier.seen) == FIRST_WINDOW
     failures, left_s = read_backoff_s(client)
     assert failures == 1
-    assert 55 < left_s <= 60
+    assert 30 < left_s <= 60
     assert client.zscore(keys.DESTINATIONS, ONE) == float(client.hget(keys.backoff(ONE), "until") or 0)
     with valkey.client(address.broker_db) as broker:
         broker.delete(RELAY_QUEUE)
@@ -105,7 +105,7 @@ async def test_unreached_destination_is_asked_by_one_message_a_step(
         await serve(address, courier)
         failures, left_s = read_backoff_s(client)
         assert (failures, len(courier.seen)) == (step, FIRST_WINDOW + step - 1)
-        assert expected_s - 5 < left_s <= expected_s
+        assert expected_s / 2 < left_s <= expected_s
     assert sorted(set(courier.seen)) == sorted(names[: FIRST_WINDOW + 2])
 
 

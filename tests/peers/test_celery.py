@@ -16,10 +16,10 @@ import redis
 from ptt.core.wakeup import RELAY_WAKEUP, SIGN_WAKEUP
 from tests.hostile_wakeups import list_bodies
 from tests.servers.redis import RedisServer, debian_redis, running_server
-from tests.servers.wakeup_ledger import LEDGER
+from tests.servers.wakeup_ledger import GATE, LEDGER
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[2]
 LEAST_RIGHTS = ("+ping", "+hello", "+brpop", "+lpush")
 
@@ -73,7 +73,7 @@ class CeleryWorker:
         """Ask for a warm stop and give the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -99,6 +99,12 @@ def ran(server: RedisServer) -> list[str]:
     """Give what the tasks wrote down."""
     with server.client(5) as ledger:
         return [line.decode() for line in ledger.lrange(LEDGER, 0, -1)]
+
+
+def open_gate(server: RedisServer) -> None:
+    """Let tasks end that were held up."""
+    with server.client(5) as ledger:
+        ledger.set(GATE, 1)
 
 
 def count(server: RedisServer, queue: str) -> int:
@@ -151,11 +157,12 @@ def test_worker_survives_a_killed_redis(server: RedisServer, queue: str) -> None
 @pytest.mark.parametrize("queue", ["sign", "relay"])
 def test_worker_survives_a_reset_connection_and_runs_nothing_twice(server: RedisServer, queue: str) -> None:
     """A lost connection while tasks run neither stops the worker nor runs them again."""
-    with worker(queue, server, TEST_BUSY_S="1.5") as running:
+    with worker(queue, server, TEST_HELD="1") as running:
         with server.client(0) as broker:
             broker.lpush(queue, wakeup(queue, 1), wakeup(queue, 2))
             wait_until(lambda: count(server, "begin") == 2, "both have begun")
             broker.client_kill_filter(_type="normal", skipme=True)
+        open_gate(server)
         wait_until(running.listens, "the worker listens again", 30)
         wait_until(lambda: count(server, queue) == 2, "both are served")
         assert running.stop() == 0
@@ -164,11 +171,15 @@ def test_worker_survives_a_reset_connection_and_runs_nothing_twice(server: Redis
 
 def test_relay_stop_finishes_what_is_in_hand(server: RedisServer) -> None:
     """SIGTERM: the service hears of the stop at once, tasks in hand end, the exit code is 0."""
-    with worker("relay", server, TEST_BUSY_S="1") as running:
+    with worker("relay", server, TEST_HELD="1") as running:
         with server.client(0) as broker:
             broker.lpush("relay", *(wakeup("relay", number) for number in range(5)))
-            wait_until(lambda: broker.llen("relay") == 0, "all are taken")
-        assert running.stop() == 0
+        wait_until(lambda: count(server, "begin") == 5, "all are in hand")
+        assert running.process is not None
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "close" in ran(server), "the service hears of the stop")
+        open_gate(server)
+        assert running.process.wait(60) == 0
     lines = ran(server)
     assert (lines[0], lines[-1]) == ("start", "stop")
     assert lines.index("close") < lines.index("relay d0.test")

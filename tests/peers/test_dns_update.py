@@ -278,7 +278,7 @@ def test_publish_whose_reply_was_lost_is_found_done(bind: Bind, primary: Primary
         return None if opcode == dns.opcode.UPDATE and lost and lost.pop() else reply
 
     with running_responder("127.0.0.1", port := free_port(), respond):
-        publish_key_record(replace(primary, port=port, timeout_s=0.5), name("lost"), RECORD, ttl_s=60)
+        publish_key_record(replace(primary, port=port, timeout_s=2), name("lost"), RECORD, ttl_s=60)
     assert bind.get_texts(name("lost")) == [RECORD]
 
 

@@ -91,7 +91,7 @@ async def test_embedded_server_killed_keeps_acknowledged_write(place: Path, bina
             client.set("kept", b"\x00" * 100_000)
             pid = client.info("server")["process_id"]
             os.kill(pid, signal.SIGKILL)
-            await wait_until_async(lambda: answers(client), "the server is back", timeout_s=5)
+            await wait_until_async(lambda: answers(client), "the server is back")
             assert client.info("server")["process_id"] != pid
             assert client.get("kept") == b"\x00" * 100_000
 

@@ -123,13 +123,14 @@ async def test_window_passes(guesses: RedisGuesses, client: redis.Redis) -> None
 
 async def test_redis_away_is_unavailable_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A login must not wait for the count for longer than a moment."""
-    monkeypatch.setattr(module, "TIMEOUT_S", 0.2)
     with running_server() as server:
         guesses = RedisGuesses(RedisAddress(url=server.url))
         await ask(guesses, ALICE, place(1))
         server.kill()
-        with pytest.raises(Unavailable):
-            await guesses.ask(ALICE, place(1))
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "TIMEOUT_S", 0.2)
+            with pytest.raises(Unavailable):
+                await guesses.ask(ALICE, place(1))
         server.start()
         with suppress(Unavailable):
             await guesses.ask(ALICE, place(1))

@@ -122,7 +122,7 @@ def count_reloads(ingress: IngressProcess) -> tuple[int, int]:
     return len(ingress.events("certificate.loaded")), len(ingress.events("certificate.refused"))
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_reloads_under_load_drop_no_session_and_keep_the_last_good_certificate(
     tmp_path: Path, valkey: RedisServer
 ) -> None:

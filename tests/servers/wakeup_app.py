@@ -14,17 +14,32 @@ from ptt.settings import Redis, Settings
 from ptt.store.connection import RedisAddress
 from ptt.tasks.app import create_app
 from ptt.workers.roles import PttCelery, Role
-from tests.servers.wakeup_ledger import LEDGER
+from tests.servers.wakeup_ledger import GATE, LEDGER
 
 BROKER = os.environ["TEST_BROKER_URL"]
 LEDGER_URL = os.environ["TEST_LEDGER_URL"]
-BUSY_S = float(os.environ.get("TEST_BUSY_S", "0"))
+IS_HELD = "TEST_HELD" in os.environ
+PAUSE_S = 0.02
 
 
 def note(text: str) -> None:
     """Write down what happened, in a database that no role knows."""
     with redis.Redis.from_url(LEDGER_URL) as ledger:
         ledger.rpush(LEDGER, text)
+
+
+def wait_for_gate() -> None:
+    """Hold a task up until the test lets it end."""
+    while IS_HELD and not _is_open():
+        time.sleep(PAUSE_S)
+
+
+def _is_open() -> bool:
+    try:
+        with redis.Redis.from_url(LEDGER_URL) as ledger:
+            return bool(ledger.exists(GATE))
+    except redis.exceptions.ConnectionError:
+        return False  # the test may have cut this very connection
 
 
 class Service:
@@ -71,7 +86,7 @@ def register(app: Celery) -> None:
     @app.task(name=SIGN_TASK)
     def sign() -> None:
         note("begin")
-        time.sleep(BUSY_S)
+        wait_for_gate()
         note("sign")
 
     if os.environ.get("TEST_STOCK"):
@@ -87,7 +102,7 @@ def register(app: Celery) -> None:
             import asyncio  # noqa: PLC0415 - only this role needs it
 
             note("begin")
-            await asyncio.sleep(BUSY_S)
+            await asyncio.to_thread(wait_for_gate)
             if destination == "raise.test":
                 raise RuntimeError(destination)
             note(f"relay {destination}")

@@ -17,7 +17,7 @@ from tests.letters import CONTENT, DESTINATION, Letter, make_options, tell, with
 from tests.scripted import EXTENSIONS, Act, Cut, Script, scripted_server
 from tests.unit.smtp.conftest import MakeCourier
 
-pytestmark = pytest.mark.timeout(120)  # hundreds of connections in each test
+pytestmark = pytest.mark.timeout(300)  # hundreds of connections in each test
 PEERS = pytest.mark.parametrize("extensions", [EXTENSIONS, ("8BITMIME",)], ids=["pipelining", "one by one"])
 STEP = 3
 """Each third octet is cut at: a line end, a digit and a letter of each reply and command are among them."""
