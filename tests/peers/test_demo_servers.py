@@ -36,7 +36,7 @@ async def destination(tmp_path: Path) -> AsyncIterator[tuple[Destination, int]]:
 
 def deliver(port: int, tls: ssl.SSLContext | None) -> str:
     """Send one message and give the last reply."""
-    with smtplib.SMTP("127.0.0.1", port, "relay.example.test", timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", port, "relay.example.test", timeout=60) as client:
         if tls:
             client.starttls(context=tls)
         client.ehlo()

@@ -54,7 +54,7 @@ class Running:
     async def ask(self, message: dns.message.Message, *, tcp: bool = True) -> dns.message.Message:
         """Send a message and give the response, verified if it was signed."""
         exchange = dns.asyncquery.tcp if tcp else dns.asyncquery.udp
-        return await exchange(message, "127.0.0.1", port=self.port, timeout=5)
+        return await exchange(message, "127.0.0.1", port=self.port, timeout=30)
 
     async def query(self, name: str, rdtype: str = "TXT", *, tcp: bool = False) -> dns.message.Message:
         """Ask for records."""
@@ -215,7 +215,7 @@ async def test_dns_primary_nsupdate_and_dig_agree(server: Running) -> None:
     script = f"server 127.0.0.1 {server.port}\nzone example.test.\n{change}"
 
     def run(*argv: str, text: str | None = None) -> str:
-        return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=20, check=True).stdout
+        return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=60, check=True).stdout
 
     await asyncio.to_thread(run, "nsupdate", "-y", f"hmac-sha256:ptt:{SECRET}", text=script)
     answer = await asyncio.to_thread(run, "dig", "@127.0.0.1", "-p", str(server.port), "+short", "TXT", OWNER)

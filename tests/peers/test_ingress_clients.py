@@ -42,7 +42,7 @@ def spooled(address: RedisAddress) -> list[bytes]:
 
 def run(*argv: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """Run a client."""
-    return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("tls", TLS)

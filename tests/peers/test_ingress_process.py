@@ -41,12 +41,12 @@ def site(tmp_path: Path, valkey: RedisServer) -> IngressSite:
 def open_client(site: IngressSite, ingress: IngressProcess) -> smtplib.SMTP_SSL:
     """Connect."""
     context = ssl.create_default_context(cafile=str(site.certificate.authority_file))
-    return smtplib.SMTP_SSL("127.0.0.1", ingress.port("implicit"), context=context, timeout=15)
+    return smtplib.SMTP_SSL("127.0.0.1", ingress.port("implicit"), context=context, timeout=60)
 
 
 def finish(ingress: IngressProcess) -> tuple[int, list[str]]:
     """Wait for the end; give the exit code and the lines that are no events."""
-    code = ingress.process.wait(timeout=25)
+    code = ingress.process.wait(timeout=60)
     return code, [line for line in ingress.log.read_text().splitlines() if not line.startswith("{")]
 
 
@@ -225,6 +225,6 @@ def test_log_of_a_working_process_is_json_only(site: IngressSite) -> None:
 def test_help_names_the_options() -> None:
     """`ptt-ingress --help` is answered without settings."""
     command = [sys.executable, "-m", "ptt.workers.ingress", "--help"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "--config" in finished.stdout
     assert "--allow-unsafe-redis" in finished.stdout

@@ -57,7 +57,7 @@ class Load:
 
     def _connect(self) -> smtplib.SMTP_SSL:
         context = self.site.certificate.trust()
-        return smtplib.SMTP_SSL("127.0.0.1", self.port, context=context, timeout=20)
+        return smtplib.SMTP_SSL("127.0.0.1", self.port, context=context, timeout=60)
 
 
 @contextmanager

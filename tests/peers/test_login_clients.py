@@ -73,7 +73,7 @@ def run(*argv: str, text: str = "", environment: dict[str, str] | None = None) -
     """Run a client."""
     assert shutil.which(argv[0]), f"{argv[0]} is missing: see tests/install_peers.sh"
     environment = {**os.environ, **(environment or {})}
-    return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=25, check=False, env=environment)
+    return subprocess.run(argv, input=text, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
 
 def count_spooled(address: RedisAddress) -> int:

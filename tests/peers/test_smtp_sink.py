@@ -26,7 +26,7 @@ def running_sink(*options: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _accepts(port: int) -> bool:

@@ -48,7 +48,7 @@ def add_entries(*entries: tuple[str, str, str]) -> Callable[[Desk], str]:
 def make_tree(desk: Desk, lines: str) -> str:
     """Write a tree object as it is told."""
     argv = ["git", "-C", str(desk.work), "mktree", "--missing"]
-    result = subprocess.run(argv, input=lines.encode(), env=ENVIRONMENT, capture_output=True, timeout=20, check=True)
+    result = subprocess.run(argv, input=lines.encode(), env=ENVIRONMENT, capture_output=True, timeout=60, check=True)
     return result.stdout.decode().strip()
 
 

@@ -89,8 +89,8 @@ async def test_push_counts_within_a_poll(desk: Desk) -> None:
         assert await can_log_in(users)
         desk.push({"users/bob.toml": format_user(HASH, ["bob@example.test"])})
         await wait_until_async(lambda: users.get_user("bob"), "bob is there")
-        desk.push({"users/alice.toml": format_user(hash_password(b"other"), ["alice@example.test"])})
         before = users.get_user("alice")
+        desk.push({"users/alice.toml": format_user(hash_password(b"other"), ["alice@example.test"])})
         await wait_until_async(lambda: users.get_user("alice") != before, "alice's password is another")
         assert not await can_log_in(users), "a remembered password must not outlive its change"
         assert await can_log_in(users, "alice", b"other")

@@ -179,9 +179,9 @@ def gpg_home() -> Iterator[Path]:
     export = ["gpg", "--export", "-o", str(home / "gina.gpg")]
     environment = {**os.environ, "GNUPGHOME": str(home)}
     for argv in (make, export):
-        subprocess.run(argv, env=environment, check=True, capture_output=True, timeout=25)
+        subprocess.run(argv, env=environment, check=True, capture_output=True, timeout=60)
     yield home
-    subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True, timeout=25)
+    subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True, timeout=60)
     shutil.rmtree(home)
 
 

@@ -78,12 +78,12 @@ class Bind:
         """End the server if it runs; its zones stay and `start` goes on with them."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def ask(self, name: str, rdtype: str = "TXT") -> dns.message.Message:
         """Ask the server for records."""
         query = dns.message.make_query(name, rdtype, flags=0)
-        return dns.query.tcp(query, ADDRESS, timeout=5, port=self.port)
+        return dns.query.tcp(query, ADDRESS, timeout=30, port=self.port)
 
     def get_texts(self, name: str) -> list[str]:
         """Give each TXT record of a name, its strings put together."""
@@ -110,7 +110,7 @@ class Bind:
     def _answers(self, zone: str) -> bool:
         try:
             query = dns.message.make_query(zone, "SOA", flags=0)
-            reply = dns.query.udp(query, ADDRESS, timeout=0.2, port=self.port)
+            reply = dns.query.udp(query, ADDRESS, timeout=1, port=self.port)
         except (dns.exception.DNSException, OSError):
             return False
         return reply.rcode() == dns.rcode.NOERROR and bool(reply.answer)

@@ -64,7 +64,7 @@ class DnsPlace:
 
     def ask(self, name: str, rdtype: str = "TXT") -> dns.message.Message:
         """Ask the server for records."""
-        return dns.query.tcp(dns.message.make_query(name, rdtype, flags=0), ADDRESS, timeout=5, port=self.port)
+        return dns.query.tcp(dns.message.make_query(name, rdtype, flags=0), ADDRESS, timeout=30, port=self.port)
 
     def get_texts(self, name: str) -> list[str]:
         """Give each TXT record of a name, its strings put together."""
@@ -75,7 +75,7 @@ class DnsPlace:
         """Tell whether the server answers for its zone."""
         try:
             query = dns.message.make_query(self.zone, "SOA", flags=0)
-            reply = dns.query.udp(query, ADDRESS, timeout=0.2, port=self.port)
+            reply = dns.query.udp(query, ADDRESS, timeout=1, port=self.port)
         except (dns.exception.DNSException, OSError):
             return False
         return reply.rcode() == dns.rcode.NOERROR and bool(reply.answer)
@@ -113,7 +113,7 @@ def running_primary(prepare: Prepare, zone: str, records: tuple[str, ...] = ()) 
         yield place
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         shutil.rmtree(place.folder, ignore_errors=True)
 
 
@@ -185,7 +185,7 @@ distributor-threads=1
         ("import-tsig-key", KEY_NAME, ALGORITHM, place.secret),
         ("set-meta", place.zone, "TSIG-ALLOW-DNSUPDATE", KEY_NAME),
     ):
-        subprocess.run([*pdnsutil, *arguments], check=True, capture_output=True, timeout=20)
+        subprocess.run([*pdnsutil, *arguments], check=True, capture_output=True, timeout=60)
     return [
         find_program("pdns_server", "pdns-server pdns-backend-sqlite3"),
         f"--config-dir={place.folder}",

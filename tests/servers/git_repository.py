@@ -29,7 +29,7 @@ ENVIRONMENT = {
 def git(folder: Path, *arguments: str) -> str:
     """Run git and give what it prints."""
     argv = ["git", "-C", str(folder), *arguments]
-    result = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(argv, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, f"{argv}: {result.stderr}"
     return result.stdout.strip()
 
@@ -144,7 +144,7 @@ class GitServer:
                     "GIT_CONFIG_VALUE_0": "true",
                 }
                 argv = ["git", "http-backend"]
-                result = subprocess.run(argv, input=body, env=environment, capture_output=True, timeout=10, check=False)
+                result = subprocess.run(argv, input=body, env=environment, capture_output=True, timeout=60, check=False)
                 head, _, content = result.stdout.partition(b"\r\n\r\n")
                 headers = [line.partition(": ") for line in head.decode().split("\r\n") if line]
                 status = next((value for name, _, value in headers if name == "Status"), "200 OK")

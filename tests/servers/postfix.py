@@ -94,7 +94,7 @@ class Postfix:
         """Write the configuration, let Postfix make its folders, and start its master as a child of ours."""
         configuration = self._write_configuration()
         postfix = find_program("postfix")
-        subprocess.run([postfix, "-c", configuration, "check"], check=True, capture_output=True, timeout=20)
+        subprocess.run([postfix, "-c", configuration, "check"], check=True, capture_output=True, timeout=60)
         master = Path(self._ask("daemon_directory")) / "master"
         with (self.folder / "start.log").open("wb") as log:
             # A session of its own: at its end master signals its whole process group.
@@ -106,7 +106,7 @@ class Postfix:
         """End master, which ends all that it started."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def _is_ready(self) -> bool:
         assert self.process is not None
@@ -119,7 +119,7 @@ class Postfix:
 
     def _ask(self, parameter: str) -> str:
         command = [find_program("postconf"), "-c", str(self.folder / "etc"), "-h", parameter]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
     def _write_configuration(self) -> Path:
         configuration = self.folder / "etc"

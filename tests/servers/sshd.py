@@ -39,7 +39,7 @@ class SshServer:
 def make_key(path: Path) -> Path:
     """Make an Ed25519 key without a passphrase; the public one stands beside it."""
     argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)]
-    subprocess.run(argv, check=True, timeout=20)
+    subprocess.run(argv, check=True, timeout=60)
     return path
 
 

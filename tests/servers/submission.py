@@ -36,7 +36,7 @@ from tests.waiting import wait_until_async
 HOSTNAME = "mail.example.test"
 SEAL_KEY = bytes(range(32))
 PASSWORD = b"correct horse"
-REPLY_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 30.0
 
 ALICE = User(
     login="alice",

@@ -49,7 +49,7 @@ def verify_by_opendkim(message: bytes, records: Mapping[str, str], folder: Path)
     (folder / "opendkim.conf").write_text(f"TestPublicKeys {folder / 'records'}\nMode v\nOn-SignatureError accept\n")
     (folder / "message").write_bytes(message)
     command = [program, "-t", str(folder / "message"), "-x", str(folder / "opendkim.conf"), "-v", "-v"]
-    output = subprocess.run(command, capture_output=True, check=False, timeout=10).stdout
+    output = subprocess.run(command, capture_output=True, check=False, timeout=60).stdout
     return [f"{algorithm.decode()}={result.decode()}" for result, algorithm in _RESULT.findall(output)]
 
 

@@ -189,7 +189,7 @@ def test_add_on_a_terminal_asks_twice_without_echo(site: Path, monkeypatch: pyte
     wait_until(lambda: read_until(b"confirmation: "), "the second question")
     os.write(terminal, b"sesame\n")
     wait_until(lambda: read_until(b"Add user alice"), "the answer")
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=60) == 0
     os.close(terminal)
     assert b"sesame" not in seen
     assert argon2.PasswordHasher().verify(read_hash(site, "alice"), "sesame")

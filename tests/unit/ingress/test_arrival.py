@@ -28,7 +28,7 @@ async def open_silent(server: SubmissionServer) -> asyncio.StreamWriter:
 
 async def read_end(reader: asyncio.StreamReader) -> bytes:
     """Read until the server closes."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -63,7 +63,7 @@ async def test_stop_does_not_wait_for_a_handshake() -> None:
     async with running_submission() as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.tls_port)
         await wait_until_async(lambda: server.listener.connection_count == 1, "it is known")
-        await asyncio.wait_for(server.listener.stop(timeout_s=60), 10)
+        await asyncio.wait_for(server.listener.stop(timeout_s=100), 30)
         assert await read_end(reader) == b""
         writer.close()
 

@@ -71,7 +71,7 @@ def test_fingerprint_is_the_same_in_each_process() -> None:
     seeds = ("1", "2", "3")
     found = {
         subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, timeout=20, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", code], check=True, capture_output=True, timeout=60, env={"PYTHONHASHSEED": seed}
         ).stdout
         for seed in seeds
     }

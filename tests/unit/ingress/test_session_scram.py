@@ -153,7 +153,7 @@ def greet(
 ) -> tuple[bytes, ssl.SSLSession]:
     """Say EHLO, in a resumed TLS session if one is given; give the answer and the session."""
     with (
-        socket.create_connection(("127.0.0.1", server.tls_port), timeout=10) as wire,
+        socket.create_connection(("127.0.0.1", server.tls_port), timeout=60) as wire,
         context.wrap_socket(wire, server_hostname="127.0.0.1", session=session) as tls,
         tls.makefile("rwb") as file,
     ):

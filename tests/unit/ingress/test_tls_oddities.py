@@ -23,7 +23,7 @@ class Talk:
 
 def _talk(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None, command: str) -> Talk:
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as line,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as line,
         context.wrap_socket(line, server_hostname="127.0.0.1", session=session) as tls,
         tls.makefile("rwb") as stream,
     ):
@@ -70,7 +70,7 @@ async def test_renegotiation_ends_the_connection() -> None:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await process.stdout.readuntil(b"\n220 ")
             # Its input stays open: it must be the refusal that ends it.
             process.stdin.write(b"R\n")

@@ -169,7 +169,7 @@ async def test_supervisor_child_that_worked_refuses_settings_is_tried_again() ->
 
 async def test_supervisor_stubborn_child_is_killed_after_timeout() -> None:
     """A child that does not stop is killed when its time is over, and the exit code says so."""
-    async with running(group(make_program("sign", STUBBORN)), stop_timeout_s=0.3) as run:
+    async with running(group(make_program("sign", STUBBORN)), stop_timeout_s=3) as run:
         await run.wait_for("child.started")
         run.supervisor.stop("test")
         assert await run.exit_code == 1
