@@ -67,7 +67,7 @@ class Site:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
             env=self.environment,
         )
@@ -98,13 +98,13 @@ class Site:
                 env=self.environment,
                 start_new_session=True,
             )
-        wait_until(lambda: self.has_event("up.ready"), f"ptt up is ready, see {self.folder}/log", 60)
+        wait_until(lambda: self.has_event("up.ready"), f"ptt up is ready, see {self.folder}/log", 120)
 
     def stop(self) -> int:
         """Ask for a graceful stop and give the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     def close(self) -> None:
         """End everything."""

@@ -19,7 +19,7 @@ from tests.servers.ports import free_port
 from tests.servers.redis import SAFE, RedisServer, debian_redis, running_server
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 PROGRAMS = {
     "ingress": ("-m", "ptt.workers.ingress"),
     "sign": ("-m", "celery", "-A", "ptt", "worker", "-Q", "sign", "-n", "sign@%h"),
@@ -109,10 +109,10 @@ def test_roles_apart_over_redis_with_tls_deliver_everything(site: Site) -> None:
         assert run(site, "admin", "-m", "ptt", "redis", "load").returncode == 0
         for name in PROGRAMS:
             stack.enter_context(running(site, name))
-        wait_until(lambda: count_started(site) == len(PROGRAMS), "all programs have started", 40)
+        wait_until(lambda: count_started(site) == len(PROGRAMS), "all programs have started", 120)
         ledger = submit(site, 200, 10)
         assert len(ledger.accepted) == 200
-        assert set(wait_delivered(site, ledger, 60).values()) == {1}
+        assert set(wait_delivered(site, ledger, 240).values()) == {1}
         assert run(site, "admin", "-m", "ptt", "queue", "list").returncode == 0
         with server.client() as client:
             # They ask for the configuration at their start, and take INFO for an answer.

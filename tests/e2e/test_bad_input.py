@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.site import DESTINATIONS, PASSWORD, SENDER, Site
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 RECIPIENT = f"rita@{DESTINATIONS[0]}"
 
 
@@ -19,7 +19,7 @@ def session(site: Site, *, login: bool = True) -> Iterator[smtplib.SMTP]:
     """Open a session over STARTTLS."""
     context = ssl.create_default_context(cafile=str(site.folder / "ca.pem"))
     context.check_hostname = False
-    with smtplib.SMTP("127.0.0.1", site.ports["starttls"], local_hostname="client.test", timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", site.ports["starttls"], local_hostname="client.test", timeout=60) as client:
         client.starttls(context=context)
         if login:
             client.login("alice", PASSWORD)

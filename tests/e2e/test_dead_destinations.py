@@ -13,7 +13,7 @@ from tests.e2e.site import DESTINATIONS, Site
 from tests.servers.submitter import submit_all
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 DEAD = 60
 PER_DESTINATION = 3 * FIRST_WINDOW
 BODY_BYTES = 10_000
@@ -41,9 +41,9 @@ def test_dead_destinations_back_off_and_live_mail_goes_by() -> None:
         before = client.info("memory")["used_memory"]
         send(site, range(total), [name_destination(number) for number in range(DEAD)])
         wait_until(
-            lambda: sum(1 for _ in client.scan_iter(f"{keys.BACKOFF}*")) == DEAD and not client.exists(keys.SIGN),
+            lambda: len(set(client.scan_iter(f"{keys.BACKOFF}*"))) == DEAD and not client.exists(keys.SIGN),
             "all destinations back off",
-            60,
+            120,
         )
         used = client.info("memory")["used_memory"] - before - int(client.memory_usage(keys.EVENTS) or 0)
         assert used / total <= MOST_BYTES
@@ -61,5 +61,5 @@ def test_silent_destinations_do_not_hold_up_live_mail() -> None:
     with dead_site(DEAD, silent=True, settings={"PTT_RELAY__DESTINATIONS": "20"}) as site:
         send(site, range(DEAD), [name_destination(number) for number in range(DEAD)])
         send(site, range(1000, 1010), list(DESTINATIONS))
-        wait_until(lambda: sum(1 for _ in site.read_arrived()) == 10, "live mail is delivered", 30)
+        wait_until(lambda: sum(1 for _ in site.read_arrived()) == 10, "live mail is delivered", 120)
         assert not any(event["event"] == "recipient.deferred" for event in site.list_events())

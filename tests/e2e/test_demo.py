@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(400)
 GIT = shutil.which("git") or "git is missing: apt-get install git"
 
 
@@ -26,7 +27,7 @@ def run_demo(path: Path, *arguments: str, temporary: Path | None = None) -> "sub
         env=environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
     )
 
@@ -47,7 +48,6 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.timeout(120)
 def test_demo_on_fresh_machine_holds_and_leaves_nothing_running(programs: Path, place: Path) -> None:
     """With git and the packages alone, every step holds; afterwards no port of it is taken."""
     folder = place / "d"
@@ -66,7 +66,6 @@ def test_demo_on_fresh_machine_holds_and_leaves_nothing_running(programs: Path, 
     assert (folder / "users.git").is_dir()
 
 
-@pytest.mark.timeout(120)
 def test_demo_server_that_does_not_start_fails_and_is_cleaned_up(programs: Path, place: Path) -> None:
     """When Valkey ends at once, the demonstration says so, exits with 1 and removes its folder."""
     broken = programs / "redis-server"

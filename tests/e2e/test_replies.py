@@ -171,9 +171,9 @@ class Town:
                 outcomes[name] = f"{outcomes[name]}, {verb}" if name in outcomes else verb
         return outcomes
 
-    async def submit(self, locals_: Sequence[str]) -> None:
-        """Submit one message to these recipients at each destination."""
-        waiting = list(self.destinations)
+    async def submit(self, locals_: Sequence[str], destinations: Sequence[Destination]) -> None:
+        """Submit one message to these recipients at each of these destinations, the last one first."""
+        waiting = list(destinations)
         await asyncio.gather(*(self._submit_some(waiting, locals_) for _ in range(SESSIONS)))
 
     async def _submit_some(self, waiting: list[Destination], locals_: Sequence[str]) -> None:
@@ -207,7 +207,7 @@ async def running_town() -> AsyncIterator[Town]:
     records += [line for n, one in addresses.items() for line in (f"c{n} MX 10 mx{n}", f"mx{n} A {one}")]
     settings = {
         "PTT_RELAY__RETRY_SCHEDULE_S": "[3600]",
-        "PTT_RELAY__TIMEOUT_SCALE": "0.02",
+        "PTT_RELAY__TIMEOUT_SCALE": "0.1",  # all servers share the loop of the test: an honest reply may take a while
         "PTT_RELAY__MESSAGES_PER_CONNECTION": "2",
     }
     async with AsyncExitStack() as stack:
@@ -226,14 +226,16 @@ async def running_town() -> AsyncIterator[Town]:
         await asyncio.to_thread(site.stop)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_each_reply_has_its_outcome_and_spares_the_next_message() -> None:
     """4yz defers, 5yz fails, each recipient for itself; who has it is never tried again; reports tell all failures."""
     async with running_town() as town:
         site, destinations = town.site, town.destinations
-        await town.submit(LOCALS)
+        # A connection is kept for 10 s: who is to hear RSET on it gets the first message last and the second one first.
+        in_turn = sorted(destinations, key=lambda one: "at RSET" in one.case.name)
+        await town.submit(LOCALS, in_turn[::-1])
         expected = {(one.queue_id, name): word for one in destinations for name, word in one.expected.items()}
-        await wait_until_async(lambda: expected.keys() <= town.read_outcomes().keys(), "all have an outcome", 60)
+        await wait_until_async(lambda: expected.keys() <= town.read_outcomes().keys(), "all have an outcome", 120)
         outcomes = town.read_outcomes()
         wrong = {
             f"{one.case.name}: {name}": (outcomes[one.queue_id, name], word)
@@ -243,7 +245,7 @@ async def test_each_reply_has_its_outcome_and_spares_the_next_message() -> None:
         }
         assert wrong == {}
         names = {one.queue_id: one for one in destinations}
-        await town.submit(["dan"])  # while the connections are still there
+        await town.submit(["dan"], in_turn)
         await asyncio.to_thread(check_queue, town, names)
         await asyncio.to_thread(empty_queue, site)
         taken = {one.case.name: one.count_accepted() for one in destinations}
@@ -256,7 +258,7 @@ async def test_each_reply_has_its_outcome_and_spares_the_next_message() -> None:
         assert {name: (taken[name], wanted[name]) for name in taken if taken[name] != wanted[name]} == {}
         failed = {one.case.name for one in destinations if "failed" in one.case.expected}
         assert len(list(site.read_arrived())) == len(failed)
-        assert count_heard(destinations, "QUIT") == len(CODES) * 2
+        await wait_until_async(lambda: count_heard(destinations, "QUIT") == len(CODES) * 2, "all have heard QUIT")
         assert count_heard(destinations, "RSET") > 0
 
 
@@ -273,7 +275,7 @@ def empty_queue(site: Site) -> None:
         site.ptt("queue", "retry", "--all")
         return not list_left(site)
 
-    wait_until(is_empty, "the queue is empty", 60)
+    wait_until(is_empty, "the queue is empty", 120)
 
 
 def list_left(site: Site) -> dict[str, list[str]]:

@@ -117,7 +117,7 @@ async def _expect(reader: asyncio.StreamReader, code: bytes) -> None:
 
 
 async def _reply(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (line := await reader.readuntil(b"\r\n"))[3:4] == b"-":
             pass
         return line
