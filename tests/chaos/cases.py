@@ -142,8 +142,8 @@ CASES = (
         inject=faults.leave_alone,
         small=Load(messages=50, rate=25, faults=1),
         full=Load(messages=500, rate=50, faults=1),
-        sink_options=("--dot-delay", "5"),
-        settings={"PTT_QUEUE__LEASE_S": "2"},
+        sink_options=("--dot-delay", "9"),
+        settings={"PTT_QUEUE__LEASE_S": "4"},  # a busy machine may keep a relay from renewing for a second or two
         relays=2,
     ),
     Case(
@@ -173,7 +173,7 @@ CASES = (
         inject=faults.freeze_of(faults.SIGN),
         small=Load(messages=200, rate=40, faults=1),
         full=Load(messages=10_000, rate=100, faults=20, connections=50),
-        settings={"PTT_QUEUE__LEASE_S": "2"},
+        settings={"PTT_QUEUE__LEASE_S": "4"},
     ),
     Case(
         name="B40",

@@ -3,9 +3,9 @@
 import asyncio
 import random
 from collections import Counter
-from datetime import datetime
 from itertools import count
 
+from ptt.store import keys
 from ptt.store.keys import WAKE_TTL_MS
 from ptt.store.sweep import SWEEP_EVERY_S
 from tests.chaos.fault_points import hook
@@ -47,7 +47,7 @@ async def kill_sweepers(run: Run) -> None:
     """Kill the processes that sweep, while all mail is deferred; look when each message is tried again."""
     # While the mail is deferred there is nothing else to do: sign's main process and both relays only sweep.
     count_of_load = run.load.messages
-    wait_s = 60 + count_of_load / 10
+    wait_s = 240 + count_of_load / 10
     await wait_until_async(lambda: len(run.sender.accepted) >= count_of_load, "mail is deferred", wait_s)
     for number in range(run.load.faults):
         role = (SIGN, RELAY)[number % 2]
@@ -61,17 +61,31 @@ async def kill_sweepers(run: Run) -> None:
 
 def _note_lateness(run: Run) -> None:
     arrived = {line["queue_id"]: line["at"] for line in read_lines(run.site.folder / "arrived.ledger")}
+    put_off_at = _read_first_attempts(run)
     late = []
     for event in run.site.list_events():
         if event["event"] == "recipient.deferred" and event["queue_id"] in arrived and event["attempt"] == 1:
-            due = datetime.fromisoformat(event["ts"]).timestamp() + event["delay_s"]
+            due = put_off_at[event["queue_id"]] + event["delay_s"]
             late.append(arrived[event["queue_id"]] - due)
     lease_s = float(run.case.settings["PTT_QUEUE__LEASE_S"])
     limit_s = lease_s + WAKE_TTL_MS / 1000 + 2 * SWEEP_EVERY_S
     soon = sum(1 for one in late if one <= 2 * SWEEP_EVERY_S + EARLY_S)
     detail = f"{len(late)} deferred, earliest {min(late):.1f} s, latest {max(late):.1f} s after it was due"
     run.note("none early", detail, holds=min(late) >= -EARLY_S)
-    run.note("none late", f"{soon} within two sweeps, all within {limit_s:.0f} s", holds=max(late) <= limit_s)
+    run.note(
+        "none late", f"{soon} within two sweeps, all within {limit_s:.0f} s", holds=max(late) <= limit_s * run.patience
+    )
+
+
+def _read_first_attempts(run: Run) -> dict[str, float]:
+    """Give when the first attempt of each message was recorded, by the clock of Redis: the log may be later."""
+    with run.site.redis(1) as client:
+        entries = client.xrange(keys.EVENTS)
+    return {
+        fields[b"queue_id"].decode(): int(name.partition(b"-")[0]) / 1000
+        for name, fields in entries
+        if fields[b"event"] == b"attempt" and fields[b"attempt"] == b"1"
+    }
 
 
 def bring_poison(site: ChaosSite, _load: Load, _choice: random.Random) -> None:
@@ -97,10 +111,10 @@ async def wait_for_parked(run: Run) -> None:
         events = [event for event in run.site.list_events() if event["event"] == "recipient.parked"]
         return {event["queue_id"] for event in events}
 
-    await wait_until_async(lambda: len(sender.accepted) >= count_of_load, "all is accepted", 60 + count_of_load / 10)
+    await wait_until_async(lambda: len(sender.accepted) >= count_of_load, "all is accepted", 240 + count_of_load / 10)
     poison = {sender.accepted[name] for name, one in sender.offers.items() if one.recipient.startswith(PREFIX)}
     wait = f"{len(poison)} are parked, see {run.site.folder}"
-    await wait_until_async(lambda: len(list_parked()) >= len(poison), wait, 200)
+    await wait_until_async(lambda: len(list_parked()) >= len(poison), wait, 480)
     parked = list_parked()
     run.faults += len(poison)
     good = f"{len(parked - poison)} good"
@@ -141,7 +155,7 @@ async def storm(run: Run) -> None:
     run.faults += len(offers)
     run.mark_fault()
     total = STORM_RECIPIENTS * (len(offers) + len(silent))
-    await wait_until_async(lambda: len(_list_failed(run)) >= total, f"{total} recipients fail", 120)
+    await wait_until_async(lambda: len(_list_failed(run)) >= total, f"{total} recipients fail", 480)
     await wait_delivered(run)
     lines = [line for line in read_lines(run.site.folder / "arrived.ledger") if line["is_report"]]
     copies = Counter(line["id"] for line in lines)

@@ -67,7 +67,7 @@ async def kill_at_points(run: Run) -> None:
         if len(steps) - len(left) > run.faults:
             run.faults, moved = len(steps) - len(left), time.monotonic()
             run.mark_fault()
-        if time.monotonic() - moved > MAX_STUCK_S:
+        if time.monotonic() - moved > MAX_STUCK_S * run.patience:
             break
         firsts = {step.role: step for step in reversed(left)}
         await _trigger(run.site, folder, {role: triggers[step.name] for role, step in firsts.items()})

@@ -23,6 +23,8 @@ from tests.servers.ports import free_port
 from tests.servers.verifiers import MailDkim, verify_by_dkimpy
 from tests.waiting import wait_until_async
 
+SETTLE_S = 15.0
+"""How long evidence against us is read again: a process that was frozen may still have a line to write."""
 DRAIN_S = 120.0
 """Longest wait for what was accepted; more than I8 allows, so that a slow drain is told apart from a loss."""
 MAX_VERIFIED = 300
@@ -118,6 +120,8 @@ class Run:
     notes: list[Check] = field(default_factory=list)
     faults: int = 0
     last_fault_at: float = 0.0
+    patience: float = 1.0
+    """How many times longer than promised things may take; more than 1 where the machine has other work to do."""
 
     def note(self, name: str, detail: str, *, holds: bool) -> None:
         """Add a check of the case's own."""
@@ -139,7 +143,7 @@ class Run:
             self.mark_fault()
 
 
-async def run_case(case: Case, workshop: Workshop, seed: int, *, is_full: bool) -> Result:
+async def run_case(case: Case, workshop: Workshop, seed: int, *, is_full: bool, patience: float = 1.0) -> Result:
     """Run one case and judge it; the folder is kept if anything did not hold."""
     load = case.full if is_full else case.small
     folder = Path(tempfile.mkdtemp(prefix=f"ptt-{case.name.lower()}-"))
@@ -147,13 +151,12 @@ async def run_case(case: Case, workshop: Workshop, seed: int, *, is_full: bool) 
     try:
         async with AsyncExitStack() as stack:
             run = await _set_up(stack, case, load, workshop, (folder, seed))
+            run.patience = patience
             evidence = await _perform(run)
     except BaseException as error:
         error.add_note(f"chaos {case.name}, seed {seed}: see {folder}")
         raise
-    checks = [*check(evidence, case.max_recovery_s), *_check_case(case, evidence), *run.notes]
-    if case.may_refuse_late:
-        checks = [_excuse_listed(one, count(evidence)) for one in checks]
+    checks = [*_judge(run, evidence), *run.notes]
     holds = all(one.holds for one in checks)
     if holds:
         shutil.rmtree(folder, ignore_errors=True)
@@ -169,12 +172,14 @@ async def run_case(case: Case, workshop: Workshop, seed: int, *, is_full: bool) 
     )
 
 
-def _check_case(case: Case, evidence: Evidence) -> list[Check]:
-    figures = count(evidence)
-    checks = [Check("wait", figures.slowest_s <= case.max_wait_s, f"longest {figures.slowest_s:.1f} s")]
+def _judge(run: Run, evidence: Evidence) -> list[Check]:
+    case, figures = run.case, count(evidence)
+    checks = check(evidence, case.max_recovery_s * run.patience)
+    in_time = figures.slowest_s <= case.max_wait_s * run.patience
+    checks.append(Check("wait", in_time, f"longest {figures.slowest_s:.1f} s"))
     if not case.may_double:
         checks.append(Check("no double", figures.doubled == 0, f"doubled {figures.doubled}"))
-    return checks
+    return [_excuse_listed(one, figures) for one in checks] if case.may_refuse_late else checks
 
 
 def _excuse_listed(one: Check, figures: Figures) -> Check:
@@ -247,13 +252,18 @@ async def _perform(run: Run) -> Evidence:
     try:
         await run.case.inject(run)
         is_over.set()
-        async with asyncio.timeout(run.case.drain_s):
+        async with asyncio.timeout(run.case.drain_s * run.patience):
             await sending
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
     drained_s = await _drain(run)
-    return await asyncio.to_thread(_gather, run, drained_s)
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        evidence = await asyncio.to_thread(_gather, run, drained_s)
+        if all(one.holds for one in _judge(run, evidence)) or time.monotonic() > deadline:
+            return evidence
+        await asyncio.sleep(1)
 
 
 async def _drain(run: Run) -> float | None:
@@ -264,7 +274,7 @@ async def _drain(run: Run) -> float | None:
         arrived = {line["id"] for line in read_lines(path)}
         return run.sender.accepted.keys() <= arrived and not run.site.list_left()[0]
 
-    deadline = time.monotonic() + run.case.drain_s
+    deadline = time.monotonic() + run.case.drain_s * run.patience
     while not await asyncio.to_thread(is_drained):
         if time.monotonic() > deadline:
             return None
@@ -307,8 +317,9 @@ def _verify(run: Run) -> tuple[int, int]:
     """Verify a sample of the signatures and give how many were verified and how many are bad."""
     site = run.site
     selectors = [path.stem for path in (site.folder / "keys/example.test").glob("*.pem")]
-    names = [f"{selector}._domainkey.example.test" for selector in selectors]
-    records = {name: site.bind.get_texts(name)[0] for name in names}
+    texts = {name: site.bind.get_texts(name) for name in (f"{one}._domainkey.example.test" for one in selectors)}
+    # The newest key may not be published yet; what it has signed all the same does not verify.
+    records = {name: found[0] for name, found in texts.items() if found}
     contents = read_contents(site.folder / "arrived.contents")
     sample = run.random.sample(contents, min(MAX_VERIFIED, len(contents)))
     good = {"rsa-sha256=pass"}  # two of them while one key takes the place of another
@@ -356,4 +367,4 @@ async def wait_pids(site: ChaosSite, name: str) -> list[int]:
 
 async def wait_started(site: ChaosSite, role: str, times: int) -> None:
     """Wait until a role has begun to work so many times."""
-    await wait_until_async(lambda: site.count_started(role) >= times, f"{role} has started {times} times", 60)
+    await wait_until_async(lambda: site.count_started(role) >= times, f"{role} has started {times} times", 240)

@@ -55,6 +55,7 @@ async def rotate_by_command(run: Run) -> None:
             run.faults += 1
             run.mark_fault()
     _check_states(run, run.load.faults)
+    _check_found(run)
 
 
 async def rotate_by_timer(run: Run) -> None:
@@ -68,6 +69,7 @@ async def rotate_by_timer(run: Run) -> None:
         run.mark_fault()
     failed = [event for event in run.site.list_events() if event["event"] == "rotation.failed"]
     run.note("no failed rotation", f"{len(failed)} failed", holds=not failed)
+    _check_found(run)
 
 
 def _verify_one(run: Run, content: bytes) -> list[str]:
@@ -75,6 +77,11 @@ def _verify_one(run: Run, content: bytes) -> list[str]:
     names = [f"{selector.decode()}._domainkey.example.test" for selector in SELECTOR.findall(header)]
     answers = {name: run.site.bind.get_texts(name) for name in names}
     return verify_by_dkimpy(content, {name: texts[0] for name, texts in answers.items() if len(texts) == 1})
+
+
+def _check_found(run: Run) -> None:
+    missing = [event for event in run.site.list_events() if event["event"] == "key.missing"]
+    run.note("a key for each message", f"{len(missing)} found none", holds=not missing)
 
 
 def _check_states(run: Run, rotations: int) -> None:

@@ -86,6 +86,8 @@ class Sender:
     answers: list[Answer] = field(default_factory=list)
     farewells: Counter[str] = field(default_factory=Counter)
     """How connections ended: the code of an unexpected reply, or the name of the error."""
+    sessions: set[asyncio.StreamWriter] = field(default_factory=set)
+    """Those that are logged in."""
     _attempts: Counter[int] = field(default_factory=Counter)
 
     async def run(self, count: int, rate: float, connections: int, is_over: asyncio.Event) -> None:
@@ -123,6 +125,7 @@ class Sender:
             writer = None
             try:
                 reader, writer = await log_in(self.account)
+                self.sessions.add(writer)
                 while True:
                     number = await numbers.get()
                     try:
@@ -139,6 +142,7 @@ class Sender:
                 await asyncio.sleep(_RECONNECT_S)  # the server is away
             finally:
                 if writer is not None:
+                    self.sessions.discard(writer)
                     writer.transport.abort()
 
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, offer: Offer) -> None:

@@ -15,6 +15,8 @@ from tests.chaos.run import format_result
 from tests.chaos.site import Workshop
 
 SEED = int(os.environ.get("PTT_CHAOS_SEED", "1"))
+PATIENCE = 5.0
+"""Other tests run at the same time: how long a thing takes is for `make chaos` to say, here it must only come."""
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +26,9 @@ def workshop() -> Iterator[Workshop]:
         yield opened
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_promise_is_kept_under(case: Case, workshop: Workshop) -> None:
     """Nothing accepted is lost, nothing refused is delivered, each double is listed, and it recovers by itself."""
-    result = asyncio.run(run_case(case, workshop, SEED, is_full=False))
+    result = asyncio.run(run_case(case, workshop, SEED, is_full=False, patience=PATIENCE))
     assert result.holds, format_result(result)
