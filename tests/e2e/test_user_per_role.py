@@ -6,10 +6,8 @@ option itself does.
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -88,16 +86,6 @@ def read_status(pid: int) -> Status:
     )
 
 
-def free_low_port(taken: int = 0) -> int:
-    """Find a free port that needs a privilege."""
-    # At random, for tests that run beside each other would find the same one.
-    for port in random.sample(range(600, 1024), 400):
-        with socket.socket() as probe:
-            if port != taken and probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise AssertionError("no free port below 1024")
-
-
 def make_python_reachable(site: Site) -> None:
     """Copy the interpreter if it lives in a folder that is closed to other users, as a home is."""
     python = Path(sys.executable).resolve()
@@ -140,8 +128,7 @@ def give_files(site: Site) -> None:
 def site() -> Iterator[Site]:
     """Give a site that is about to run with four users, ingress on privileged ports."""
     folder = Path(tempfile.mkdtemp(prefix="ptt-roles-"))
-    low = free_low_port()
-    settings = {"TEST_IMPLICIT": str(low), "TEST_STARTTLS": str(free_low_port(low))}
+    settings = {name: str(free_port(is_low=True)) for name in ("TEST_IMPLICIT", "TEST_STARTTLS")}
     settings |= {f"PTT_UP__{name.upper()}_USER": f"{uid}:{uid}" for name, uid in UIDS.items()}
     with running_bind(("example.test", *DESTINATIONS), records=["@ MX 10 mx", f"mx A {MX_ADDRESS}"]) as bind:
         made = Site(folder, bind, settings, up_options=("--user-per-role",))

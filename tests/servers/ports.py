@@ -7,19 +7,22 @@ from pathlib import Path
 
 _FIRST = 10_000
 """The first port that is given."""
+_LOW = range(600, 1024)
+"""Ports that need a privilege, and that hardly anybody listens on."""
 _reserved: list[socket.socket] = []
 """Held until this process ends."""
 
 
-def free_port(address: str = "0.0.0.0") -> int:
-    """Give a port that nobody listens on now, with TCP or UDP, and that no other test gets.
+def free_port(address: str = "0.0.0.0", *, is_low: bool = False) -> int:
+    """Give a port that nobody listens on now, with TCP or UDP, and that no other test gets; below 1024 if it has to be.
 
     The kernel's own choice, for port 0, may be taken by any process as soon as the socket that found it is closed. So
     the port comes from below the range that the kernel chooses from, and a name that is bound for as long as this
     process lives keeps other test processes from choosing it too.
     """
     # Not by the generator that pytest-randomly seeds: both its workers would try the same ports.
-    for port in random.SystemRandom().sample(range(_FIRST, _find_end()), 1000):
+    ports = _LOW if is_low else range(_FIRST, _find_end())
+    for port in random.SystemRandom().sample(ports, min(1000, len(ports))):
         if _is_free(address, port) and _reserve(port):
             return port
     raise AssertionError("no port is free")
