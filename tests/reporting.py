@@ -121,7 +121,7 @@ class House:
     def reporting(self, queue: ReportQueue | None = None) -> ReportService:
         """Give a sign process."""
         return ReportService(
-            queue=queue or ReportQueue(self.address, LEASE_S),
+            queue=queue or report_queue(self.address),
             signer=self.signer,
             seal_key=SEAL_KEY,
             hostname="mail.example.test",

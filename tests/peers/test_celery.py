@@ -48,7 +48,7 @@ class CeleryWorker:
         command = [sys.executable, "-m", "celery", "-A", "tests.servers.wakeup_app", "worker", "-Q", self.queue]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stderr=log)
-        wait_until(self.listens, f"worker of {self.queue} listens", 40)
+        wait_until(self.listens, f"worker of {self.queue} listens", 90)
 
     @property
     def log(self) -> Path:
@@ -147,7 +147,7 @@ def test_worker_survives_a_killed_redis(server: RedisServer, queue: str) -> None
     with worker(queue, server) as running:
         server.kill()
         server.start()
-        wait_until(running.listens, "the worker listens again", 30)
+        wait_until(running.listens, "the worker listens again")
         with server.client(0) as broker:
             broker.lpush(queue, wakeup(queue, 1))
         wait_until(lambda: count(server, queue) == 1, "the wake-up is served")
@@ -163,7 +163,7 @@ def test_worker_survives_a_reset_connection_and_runs_nothing_twice(server: Redis
             wait_until(lambda: count(server, "begin") == 2, "both have begun")
             broker.client_kill_filter(_type="normal", skipme=True)
         open_gate(server)
-        wait_until(running.listens, "the worker listens again", 30)
+        wait_until(running.listens, "the worker listens again")
         wait_until(lambda: count(server, queue) == 2, "both are served")
         assert running.stop() == 0
     assert count(server, queue) == 2
@@ -229,7 +229,7 @@ def test_worker_refuses_and_counts_every_hostile_message_and_lives(server: Redis
         broker.publish("/0.celery.pidbox", shutdown)
         broker.lpush(f"{queue}@{os.uname().nodename}.celery.pidbox", shutdown)
         broker.lpush(queue, wakeup(queue, 1))
-        wait_until(lambda: count(server, queue) == 1, "the one good wake-up is served", 30)
+        wait_until(lambda: count(server, queue) == 1, "the one good wake-up is served", 120)
         assert running.stop() == 0
     assert not mark.exists()
     assert [line for line in ran(server) if line not in {"begin", "start", "close", "stop"}] == [

@@ -140,8 +140,11 @@ async def test_failures_at_several_destinations_make_one_report(house: House) ->
 
 async def test_report_waits_and_the_sweep_wakes_for_it(house: House, valkey: RedisServer) -> None:
     """The report is not due at once; when it is, the sweep wakes the sign role."""
-    await house.accept(make_submission())
+    queue_id = await house.accept(make_submission())
+    before_s = house.client.time()[0]
     await house.deliver(FIRST, {"rita": REFUSED})
+    assert (house.client.zscore(keys.REPORTS, queue_id) or 0) >= before_s * 1000 + keys.REPORT_WAIT_MS
+    house.client.zincrby(keys.REPORTS, 60_000, queue_id)  # this test may take longer than the report waits
     with valkey.client(db=0) as broker:
         broker.flushdb()
         assert house.reporting().queue.claim() == ([], [])

@@ -82,6 +82,7 @@ certificate_file = "certificate.pem"
         ssl_context=context if is_implicit else None,
         tls_context=None if is_implicit else context,
         require_starttls=not is_implicit,
+        ready_timeout=60,
     )
     controller.start()
     try:
