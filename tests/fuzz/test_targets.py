@@ -1,5 +1,6 @@
 """The rules of each target hold for some thousand changed inputs, and for each input that ever broke one."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ from tests.fuzz.targets import TARGETS
 
 SAVED = Path(__file__).parents[1] / "data/fuzz"
 """Inputs that broke a rule once: ``make fuzz`` adds to them."""
+
+
+@pytest.fixture(autouse=True)
+def _without_leftovers() -> None:
+    """Forget what other tests have left: a target that watches the log would hear of its end."""
+    gc.collect()
 
 
 @pytest.mark.parametrize("name", TARGETS)
