@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ptt.core.errors import Unavailable
 from ptt.store.ending import end
-from ptt.store.scripts import LIBRARY, Call, is_loaded_already, is_missing, translate
+from ptt.store.scripts import LIBRARY, Call, is_loaded_already, is_missing, is_temporary, translate
 
 MAX_CALLS = 256
 """Most scripts in one transaction: it must not hold up the other clients of Redis."""
@@ -28,8 +28,10 @@ _AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 class _Waiting:
     call: Call
     future: "asyncio.Future[object]"
+    is_patient: bool = False
+    """Whether it is sent again when Redis refuses it for now."""
     is_repeated: bool = False
-    """Whether it is sent again because the answer was lost."""
+    """Whether it is sent again because the answer was lost; what was refused has not run."""
 
 
 class Batch:
@@ -62,7 +64,7 @@ class Batch:
             timeout_s: how long to try while Redis is away; None means for ever.
 
         Raises:
-            Unavailable: not known to be done within the time, or not repeatable; it may still have been done.
+            Unavailable: refused; or not known to be done, in time or because it is not repeatable: it may have been.
             Refused: Redis is out of memory (452).
         """
         waiting = self._add(call)
@@ -75,21 +77,23 @@ class Batch:
             raise Unavailable(f"no answer from redis within {timeout_s} s") from error
 
     async def run_told(self, call: Call) -> tuple[object, bool]:
-        """Run one script, however long Redis is away; give its result, and whether it may have run more than once.
+        """Run one script, however long Redis is away or refuses it for now (`is_temporary`).
+
+        Returns:
+            Its result, and whether it may have run more than once.
 
         Raises:
-            Unavailable: this batch is closed.
-            Refused: Redis is out of memory (452).
+            Unavailable: this batch is closed, or waiting will not help.
         """
-        waiting = self._add(call)
+        waiting = self._add(call, is_patient=True)
         return await waiting.future, waiting.is_repeated
 
     def post(self, call: Call) -> None:
         """Run one script when Redis answers; nobody waits for what comes of it."""
-        self._add(call).future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._add(call, is_patient=True).future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def _add(self, call: Call) -> _Waiting:
-        waiting = _Waiting(call, asyncio.get_running_loop().create_future())
+    def _add(self, call: Call, *, is_patient: bool = False) -> _Waiting:
+        waiting = _Waiting(call, asyncio.get_running_loop().create_future(), is_patient)
         self._queue.append(waiting)
         self._work.set()
         return waiting
@@ -102,17 +106,23 @@ class Batch:
             if not group:
                 self._work.clear()
                 continue
-            try:
-                await self._execute(group)
+            if await self._try(group):
                 delay_s = 0.05
-            except _AWAY as error:
-                for waiting in group:
-                    waiting.is_repeated = True
-                    if not waiting.call.is_repeatable:
-                        _fail(waiting, translate(error))
-                self._queue.extendleft(reversed(group))
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, 1.0)
+                continue
+            self._queue.extendleft(reversed(group))
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, 1.0)
+
+    async def _try(self, group: list[_Waiting]) -> bool:
+        """Run these; tell whether all are settled, so that none is to be sent again."""
+        try:
+            await self._execute(group)
+        except _AWAY as error:
+            for waiting in group:
+                waiting.is_repeated = True
+                if not waiting.call.is_repeatable:
+                    _fail(waiting, translate(error))
+        return all(waiting.future.done() for waiting in group)
 
     def _take(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -131,7 +141,7 @@ class Batch:
             raise
         except RedisError as error:
             if len(group) == 1:
-                _fail(group[0], translate(error))
+                _settle(group[0], error)
                 return
             # The transaction was refused as a whole: let each call have its own answer.
             for waiting in group:
@@ -154,7 +164,7 @@ class Batch:
         except RedisError as error:
             # This user may not load them, or the server is full: who asked hears so, and the batch goes on.
             for waiting in group:
-                _fail(waiting, translate(error))
+                _settle(waiting, error)
             return
         await self._execute(group)
 
@@ -163,6 +173,9 @@ class Batch:
             try:
                 return [await self._client.execute_command(*group[0].call.fcall())]  # type: ignore[no-untyped-call]
             except ResponseError as error:
+                if isinstance(error, ReadOnlyError):
+                    # Another server may have taken over at this address: a connection that is kept would never see it.
+                    await self._client.connection_pool.disconnect(inuse_connections=False)
                 return [error]
         async with self._client.pipeline(transaction=True) as pipeline:
             for waiting in group:
@@ -180,7 +193,8 @@ class Batch:
 
 def _settle(waiting: _Waiting, result: object) -> None:
     if isinstance(result, Exception):
-        _fail(waiting, translate(result))
+        if not waiting.is_patient or not is_temporary(result):
+            _fail(waiting, translate(result))
     elif not waiting.future.done():
         waiting.future.set_result(result)
 

@@ -167,7 +167,7 @@ class RelayQueue:
         await self._check_lease("commit", entry, format_recipients(in_doubt), remaining)
 
     async def record(self, entry: RelayEntry, attempt: Attempt) -> Recorded:
-        """Record an attempt, however long Redis is away.
+        """Record an attempt, however long Redis is away or takes no writes.
 
         Raises:
             LeaseLost: another worker owns the entry by now: if the dot was sent, it may be sent twice.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from ptt.store.scripts import LIBRARY, Call, is_loaded_already, is_missing, translate
 
@@ -27,6 +27,9 @@ class Runner:
         try:
             try:
                 return self._transact(calls)
+            except OutOfMemoryError:
+                # Redis 7.0 takes nothing into a transaction then, not even what may run.
+                return [result for call in calls for result in self._transact([call])]
             except ResponseError as error:
                 if not is_missing(error):
                     raise
@@ -34,9 +37,14 @@ class Runner:
                 load_library(self.client)
                 return self._transact(calls)
         except (RedisError, OSError) as error:
+            if isinstance(error, ReadOnlyError):
+                # Another server may have taken over at this address: a connection that is kept would never see it.
+                self.client.connection_pool.disconnect()
             raise translate(error) from error
 
     def _transact(self, calls: Sequence[Call]) -> list[object]:
+        if len(calls) == 1:
+            return [self.client.execute_command(*calls[0].fcall())]  # type: ignore[no-untyped-call]
         with self.client.pipeline(transaction=True) as pipeline:
             for call in calls:
                 pipeline.execute_command(*call.fcall())  # type: ignore[no-untyped-call]

@@ -34,6 +34,18 @@ _PLACES = {
 """What stands in the Lua files for values that are named in Python."""
 
 
+_TEMPORARY = {
+    "READONLY",  # it became a replica: a failover, or the address leads to another server by now
+    "MASTERDOWN",  # the same, and it has lost its master
+    "NOREPLICAS",  # min-replicas-to-write
+    "MISCONF",  # its disk takes no snapshot, or no append-only file
+    "BUSY",  # somebody else's script has been running for seconds
+    "OOM",  # our scripts run all the same, but cannot be loaded
+}
+"""Refusals that end by themselves, or when an operator acts. LOADING is none: redis-py takes it for a lost connection.
+TRYAGAIN and CLUSTERDOWN are of clusters, which our scripts cannot work on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """One Lua file; ``function`` is what Redis calls it."""
@@ -102,6 +114,11 @@ SCRIPTS = LIBRARY.scripts
 def is_missing(error: Exception) -> bool:
     """Tell whether Redis does not know our functions: it is new, or so is this version of ptt."""
     return isinstance(error, redis.exceptions.ResponseError) and "Function not found" in str(error)
+
+
+def is_temporary(error: Exception) -> bool:
+    """Tell whether Redis refused, before anything ran, what it may do later."""
+    return (getattr(error, "status_code", None) or str(error).partition(" ")[0]) in _TEMPORARY
 
 
 def is_loaded_already(error: Exception) -> bool:

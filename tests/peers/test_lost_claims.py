@@ -18,6 +18,7 @@ from ptt.store.report_queue import ReportQueue
 from ptt.store.sign_queue import Signed, SignQueue
 from tests.chaos.proxy import Proxy, Way
 from tests.peers.queue_tools import ANN, ONE, now_ms
+from tests.restarts import pretend_restart
 from tests.servers.ports import free_port
 from tests.servers.redis import SAFE, running_server
 from tests.spooled import LEASE_S, accept, enqueue, relaying
@@ -54,7 +55,8 @@ async def test_relay_claim_whose_answer_is_lost_is_taken_back(is_stopped: bool) 
     """All of it is due at once for whoever asks next, none of it under suspicion; nothing more was taken meanwhile."""
     async with rigged() as rig, relaying(rig.proxied) as queue, relaying(rig.direct) as other:
         names = [await enqueue(rig.direct, number, ANN) for number in range(3)]
-        await queue._ask_restarted_ms()  # noqa: SLF001 - only the claim is to be held
+        await queue.sweep()
+        pretend_restart(queue)  # connected, and only the claim is to be held
         rig.proxy.hold(Way.BACK)
         claiming = asyncio.create_task(queue.claim(ONE, 2))
         owner = (keys.delivery(names[1]), f"o:{ONE}")
@@ -75,7 +77,8 @@ async def test_probe_whose_claim_is_lost_makes_room_for_the_next() -> None:
     async with rigged() as rig, relaying(rig.proxied) as queue, relaying(rig.direct) as other:
         name = await enqueue(rig.direct, 1, ANN)
         rig.client.hset(keys.backoff(ONE), mapping={"until": 1, "failures": 3})
-        await queue._ask_restarted_ms()  # noqa: SLF001 - only the claim is to be held
+        await queue.sweep()
+        pretend_restart(queue)  # connected, and only the claim is to be held
         rig.proxy.hold(Way.BACK)
         claiming = asyncio.create_task(queue.claim(ONE, 5))
         await rig.lose_answer(lambda: rig.client.hexists(keys.delivery(name), f"o:{ONE}"))
@@ -91,17 +94,17 @@ async def test_claim_that_comes_late_leases_nothing(address: RedisAddress, clien
     of_long_ago = {"uptime_in_seconds": 1000, "server_time_usec": (now_ms(client) - 60_000) * 1000}
     signing = SignQueue(address, LEASE_S)
     waiting = await accept(address, 1, ANN)
-    signing._guard.learn(of_long_ago)  # noqa: SLF001 - as if the claim had been under way since
+    pretend_restart(signing, of_long_ago)  # as if the claim had been under way since
     assert signing.claim() == ([], [])
     assert not client.hexists(keys.message(waiting), "owner")
     name = await fail(address, client, 2)
     reports = ReportQueue(address, LEASE_S)
-    reports._guard.learn(of_long_ago)  # noqa: SLF001 - the same
+    pretend_restart(reports, of_long_ago)
     assert reports.claim() == ([], [])
     assert not client.hexists(keys.delivery(name), "report_owner")
     name = await enqueue(address, 3, ANN)
     async with relaying(address) as queue:
-        queue._guard.learn(of_long_ago)  # noqa: SLF001 - the same
+        pretend_restart(queue, of_long_ago)
         assert await queue.claim(ONE, 5) == Claim()
     assert not client.hexists(keys.delivery(name), f"o:{ONE}")
 
@@ -116,7 +119,8 @@ async def test_claim_of_the_sign_role_whose_answer_is_lost_is_made_again(kind: t
             names = [await fail(rig.direct, rig.client, number) for number in range(3)]
         fields = keys.Fields(kind.stage)
         queue = kind(rig.proxied, LEASE_S)
-        await asyncio.to_thread(queue._guard.ask, queue._runner.client)  # noqa: SLF001 - only the claim is to be held
+        await asyncio.to_thread(queue._runner.client.ping)  # noqa: SLF001 - connected, and only the claim is to be held
+        pretend_restart(queue)
         rig.proxy.hold(Way.BACK)
         claiming = asyncio.create_task(asyncio.to_thread(claim_names, queue))
         await rig.lose_answer(lambda: rig.client.hexists(keys.state(names[-1], kind.stage), fields.owner))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 import redis
@@ -30,7 +31,7 @@ from tests.peers.test_spool import (
 )
 from tests.restarts import pretend_restart
 from tests.servers.ports import free_port
-from tests.servers.redis import SAFE, RedisServer, running_server
+from tests.servers.redis import SAFE, RedisServer, debian_redis, running_server
 from tests.waiting import wait_until_async
 
 
@@ -54,19 +55,28 @@ async def test_submit_without_redis_is_unavailable_in_time() -> None:
             await spool.close()
 
 
-async def test_submit_with_full_redis_is_refused_and_the_rest_goes_on() -> None:
-    """Out of memory is 452 for new mail, while claims and records still work."""
-    with running_server() as server:
+@pytest.mark.parametrize("find_binary", [debian_redis, lambda: None], ids=["redis", "valkey"])
+async def test_submit_with_full_redis_is_refused_and_the_rest_goes_on(find_binary: Callable[[], str | None]) -> None:
+    """Out of memory is 452 for new mail, while claims and records still work, alone and many at once."""
+    with running_server(find_binary()) as server:
         address = RedisAddress(url=server.url)
         spool = await connect_spool(address)
         try:
             await spool.submit(make_submission(1))
+            await spool.submit(make_submission(2))
             with server.client() as client:
                 client.config_set("maxmemory", 1)
                 with pytest.raises(Refused) as refused:
-                    await spool.submit(make_submission(2))
+                    await spool.submit(make_submission(3))
                 assert refused.value.reply.code == 452
-                assert sign_all(SignQueue(address, LEASE_S)) == [make_submission(1).queue_id]
+                assert sign_all(SignQueue(address, LEASE_S)) == [
+                    make_submission(1).queue_id,
+                    make_submission(2).queue_id,
+                ]
+                async with relay_queue(address) as queue:
+                    entries = (await queue.claim(DESTINATION, 2)).entries
+                    recorded = await asyncio.gather(*(queue.record(entry, DONE) for entry in entries))
+                    assert recorded == [Recorded.DONE, Recorded.DONE]
         finally:
             await spool.close()
 
