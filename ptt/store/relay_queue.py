@@ -15,7 +15,7 @@ from ptt.store.attempts import Attempt, Recorded, Records
 from ptt.store.batch import Batch
 from ptt.store.connection import RedisAddress, connect_async
 from ptt.store.entries import ANY, Claim, RelayEntry, Room, format_recipients, parse_relay_claim
-from ptt.store.restart import RestartGuard
+from ptt.store.restart import SECTIONS, RestartGuard
 from ptt.store.scripts import SCRIPTS, Call, translate
 from ptt.store.sweep import sweep_call
 
@@ -225,6 +225,8 @@ class RelayQueue:
         Raises:
             Unavailable: Redis is away.
         """
+        if not self._guard.run_id:
+            await self._ask_restarted_ms()  # so that it knows the next run of Redis from this one
         await self._ask(sweep_call(self._broker_db))
 
     async def _check_lease(self, script: str, entry: RelayEntry, *more: bytes) -> None:
@@ -246,7 +248,7 @@ class RelayQueue:
         if self._guard.is_fresh():
             return self._guard.restarted_ms
         try:
-            return self._guard.learn(await self._client.info("server"))
+            return self._guard.learn(await self._client.info(*SECTIONS))
         except (RedisError, OSError) as error:
             raise translate(error) from error
 
