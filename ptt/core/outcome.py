@@ -9,6 +9,8 @@ from ptt.core.reply import Reply
 class Scope(StrEnum):
     """How far a failure reaches: what else there is no point in trying now."""
 
+    ATTEMPT = "attempt"
+    """It says nothing of any host: none was asked for mail, or the fault is our own."""
     RECIPIENT = "recipient"
     MESSAGE = "message"
     HOST = "host"

@@ -101,8 +101,8 @@ _RULES = {
     Fault.NEEDS_DELIVERBY: _Rule(Scope.HOST, "the mail host keeps no deadlines (DELIVERBY)", (554, "5.4.7")),
     Fault.NOT_TRUSTED: _Rule(Scope.HOST, "REQUIRETLS needs a mail host that proves who it is", (550, "5.7.30")),
     Fault.BARE_NEWLINE: _Rule(Scope.MESSAGE, "the message has a bare CR or LF", (554, "5.6.0")),
-    Fault.SPOOL_UNAVAILABLE: _Rule(Scope.MESSAGE, "the spool cannot be asked"),
-    Fault.UNKNOWN: _Rule(Scope.MESSAGE, "unexpected error"),
+    Fault.SPOOL_UNAVAILABLE: _Rule(Scope.ATTEMPT, "the spool cannot be asked"),
+    Fault.UNKNOWN: _Rule(Scope.ATTEMPT, "unexpected error"),
 }
 
 _TEMPORARY = {

@@ -18,6 +18,8 @@ class Attempt:
         """Whether a final dot was sent: from then on no other host is tried in this attempt."""
         self.is_reached = False
         """Whether a host was ready for mail: from then on a failure says nothing of the other hosts of the domain."""
+        self.is_choosy = False
+        """Whether a host was passed over that would have done for a message that asks for less."""
         self.in_doubt: tuple[Address, ...] = ()
         """Whom the final dot that has no reply yet was sent for."""
         self.failures: list[Failure] = []

@@ -128,7 +128,9 @@ class SmtpCourier(Courier):
                 if targets == MAX_TARGETS:
                     break
         failure = decide_exhausted(attempt.failures)
-        attempt.settle_rest(failure if attempt.is_reached else replace(failure, scope=Scope.DOMAIN))
+        if not attempt.is_reached:
+            failure = replace(failure, scope=Scope.ATTEMPT if attempt.is_choosy else Scope.DOMAIN)
+        attempt.settle_rest(failure)
 
     async def _try_target(self, target: Target, attempt: Attempt) -> bool:
         """Try one address; tell whether the attempt is over."""
@@ -149,7 +151,7 @@ class SmtpCourier(Courier):
         peer = Peer(mx_host=target.mx_host, address=str(target.address))
         if not is_own_host(target.mx_host, destination):
             # The RFC wants the MX lookup secured, which ours is not: so only a name of the domain itself will do.
-            attempt.is_reached = True
+            attempt.is_choosy = True
             attempt.failures.append(
                 decide_fault(Fault.NOT_TRUSTED, peer=peer, detail="its name is not of the recipient's domain")
             )
@@ -157,8 +159,8 @@ class SmtpCourier(Courier):
         try:
             await self._deliver(self._make_line(target, TlsPolicy.VERIFIED), attempt)
         except SessionLost as lost:
-            # What the host lacks for this message it need not lack for others: the domain is not backed off from.
-            attempt.is_reached |= lost.phase is not Phase.CONNECT
+            # What the host lacks for this message it need not lack for others: nobody knows if these would get there.
+            attempt.is_choosy |= lost.phase is not Phase.CONNECT
             return _end(attempt, lost)
         return True
 

@@ -52,4 +52,6 @@ class Attempt:
     """Whether it waits for so long that its sender is told, if that is wanted."""
     backoff_s: float | None = None
     """How long to leave the destination alone as none of its hosts could be reached; 0: one was; None: unknown."""
+    is_step: bool = True
+    """Whether that is a whole step of the back-off; else it was cut short, and the next is as long."""
     records: Records = Records()

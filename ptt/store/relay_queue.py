@@ -198,6 +198,7 @@ class RelayQueue:
             attempt.why,
             b"" if attempt.backoff_s is None else int(attempt.backoff_s * 1000),
             entry.failures,
+            int(attempt.is_step),
             int(attempt.is_late),
             *_format_records(attempt.records),
         )

@@ -3,9 +3,9 @@
 While Redis is away nobody can renew or record: at its return, work that is done would otherwise be done again. A lease
 that was given or renewed since the restart needs no such grace.
 
-Redis tells for how long it has been up, the loading of its append-only file included, and whether it is loading, but not
-since when it serves. So who knew an earlier run of it, or another server at its address, or has seen it loading, counts
-from when it first saw the new one serve.
+Redis tells for how long it has been up, the loading of its append-only file included, and whether it is loading, but
+not since when it serves. So who knew an earlier run of it, or another server at its address, or has seen it loading,
+counts from when it first saw the new one serve.
 """
 
 import time

@@ -81,6 +81,7 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         return None
     duration_ms = round((time.monotonic() - began_s) * 1000)
     unreached = find_unreached(outcomes)
+    backoff_s = _decide_backoff_s(policy, entry, outcomes)
     final = [(recipient, expire(outcome, entry, policy)) for recipient, outcome in outcomes]
     doubtful = [r for (r, was), (_, now) in zip(outcomes, final, strict=True) if _is_uncertain(was) and was is not now]
     tell_uncertain(entry, doubtful, "no reply to the final dot, and too old to be tried again")
@@ -98,7 +99,8 @@ async def attempt(queue: RelayQueue, courier: Courier, policy: AttemptPolicy, en
         reverse_path=progress.reverse_path,
         records=select_records(envelope, final, is_late=is_late),
         is_late=is_late,
-        backoff_s=shorten_delay(_decide_backoff_s(policy, entry), left_s) if unreached else 0,
+        backoff_s=shorten_delay(backoff_s, left_s) if backoff_s else backoff_s,
+        is_step=backoff_s is not None and shorten_delay(backoff_s, left_s) == backoff_s,
     )
     recorded = await _record(queue, entry, final, plan)
     return unreached if recorded in {Recorded.BACKED_OFF, Recorded.DONE_BACKED_OFF} else None
@@ -154,8 +156,14 @@ def find_unreached(outcomes: Sequence[tuple[Address, Outcome]]) -> Deferred | No
     return deferred[0] if deferred and len(deferred) == len(outcomes) else None
 
 
-def _decide_backoff_s(policy: AttemptPolicy, entry: RelayEntry) -> float:
-    return decide_backoff(policy.retry_schedule_s, entry.failures + 1, policy.jitter()).total_seconds()
+def _decide_backoff_s(
+    policy: AttemptPolicy, entry: RelayEntry, outcomes: Sequence[tuple[Address, Outcome]]
+) -> float | None:
+    """Decide how long to leave the destination alone; 0 if it was reached, None if nothing was found out about it."""
+    if find_unreached(outcomes):
+        return decide_backoff(policy.retry_schedule_s, entry.failures + 1, policy.jitter()).total_seconds()
+    is_known = any(isinstance(outcome, Delivered) or outcome.scope is not Scope.ATTEMPT for _, outcome in outcomes)
+    return 0 if is_known else None
 
 
 def _count_from_release(entry: RelayEntry, envelope: Envelope) -> RelayEntry:

@@ -10,7 +10,8 @@ import redis
 from typing_extensions import override
 
 from ptt.core.address import Address
-from ptt.core.envelope import QueueId
+from ptt.core.envelope import Envelope, QueueId, format_envelope, parse_time_ms
+from ptt.core.options import ByMode, Deadline, Options
 from ptt.core.outbound import OutboundMessage
 from ptt.core.outcome import Deferred, Delivered, Outcome, Scope
 from ptt.core.ports import Courier
@@ -25,7 +26,7 @@ from ptt.tasks.relay import RelayService
 from ptt.tasks.window import FIRST_WINDOW
 from tests.peers.queue_tools import ANN, ONE, Run, list_json
 from tests.servers.redis import RedisServer
-from tests.spooled import LEASE_S, enqueue, relaying
+from tests.spooled import LEASE_S, SENDER, enqueue, relaying
 from tests.waiting import wait_until_async
 
 UNREACHED = Deferred(reason="no connection at connect", scope=Scope.DOMAIN)
@@ -127,6 +128,49 @@ async def test_reached_destination_drains_at_once(address: RedisAddress, valkey:
         finally:
             await service.stop()
         assert sorted(courier.seen) == sorted(names[FIRST_WINDOW:])
+
+
+async def test_probe_that_says_nothing_of_the_destination_leaves_its_backoff(
+    address: RedisAddress, client: redis.Redis
+) -> None:
+    """It asked for more than others do, or crashed in our own code: the next one finds out, after the same step."""
+    names = [await enqueue(address, number, ANN) for number in range(3)]
+    client.hset(keys.backoff(ONE), mapping={"until": 1, "failures": 3})
+    courier = FixedCourier(Deferred(reason="unexpected error", scope=Scope.ATTEMPT))
+    await serve(address, courier)
+    assert courier.seen == names[:1]
+    failures, left_s = read_backoff_s(client)
+    assert failures == 3
+    assert left_s <= 0
+    courier.outcome = UNREACHED
+    await serve(address, courier)
+    assert courier.seen == names[:2]
+    failures, left_s = read_backoff_s(client)
+    assert failures == 4
+    assert 475 < left_s <= 480
+
+
+@pytest.mark.parametrize(
+    ("failures", "left_s", "step", "wait_s"), [(3, 100, 3, 101), (3, 1000, 4, 480), (0, 30, 1, 31)]
+)
+async def test_backoff_that_a_deadline_cuts_short_is_no_step(  # noqa: PLR0913, PLR0917 - a case
+    address: RedisAddress, client: redis.Redis, failures: int, left_s: int, step: int, wait_s: int
+) -> None:
+    """RFC 2852: the sender is told in time, and the others are not left alone for longer because of it."""
+    name = await enqueue(address, 1, ANN)
+    envelope = Envelope(
+        user="alice",
+        reverse_path=SENDER,
+        recipients=(ANN,),
+        options=Options(deadline=Deadline(at=parse_time_ms(name) // 1000 + left_s, mode=ByMode.NOTIFY)),
+    )
+    client.hset(keys.message(name), "envelope", format_envelope(envelope))
+    if failures:
+        client.hset(keys.backoff(ONE), mapping={"until": 1, "failures": failures})
+    await serve(address, FixedCourier(UNREACHED))
+    found, found_s = read_backoff_s(client)
+    assert found == step
+    assert wait_s - 5 < found_s <= wait_s
 
 
 async def test_message_level_refusal_does_not_back_off(address: RedisAddress, valkey: RedisServer) -> None:

@@ -4,7 +4,7 @@
 -- ARGV: queue-id, destination, token, recipients left (empty: none), delay ms, attempt counts (0/1), history, most events,
 --   why to hold what is left (empty: try again), number of the attempt, its duration ms, reverse-path, newest reason,
 --   how long the destination backs off ms (0: it was reached; empty: nobody knows), failures of it as they were claimed,
---   is it late (0/1);
+--   is that a whole step of it (0/1), is it late (0/1);
 --   and if there is something to report: ms until the report is made, how many of the records are delay notices, records
 -- Returns 4 when the destination backs off from now on and the message is done; 3 when it backs off; 2 when the message is
 --   done; 1 recorded; 0 another worker owns it; -1 nobody does: it was recorded before, by this worker or another.
@@ -17,9 +17,9 @@ if ARGV[7] ~= '' then
     'event', 'attempt', 'attempt', ARGV[10], 'duration_ms', ARGV[11], 'reverse_path', ARGV[12], 'outcomes', ARGV[7])
 end
 -- A delay is told once for each destination, however often it is tried.
-local is_told = ARGV[16] == '1' and redis.call('HSETNX', KEYS[1], 'n:' .. destination, 1) == 0
-if #ARGV > 16 then
-  note_outcomes(KEYS[1], KEYS[6], ARGV[1], ARGV[17], {unpack(ARGV, is_told and 19 + ARGV[18] or 19)})
+local is_told = ARGV[17] == '1' and redis.call('HSETNX', KEYS[1], 'n:' .. destination, 1) == 0
+if #ARGV > 17 then
+  note_outcomes(KEYS[1], KEYS[6], ARGV[1], ARGV[18], {unpack(ARGV, is_told and 20 + ARGV[19] or 20)})
 end
 local result = 1
 if ARGV[14] == '0' then
@@ -27,7 +27,7 @@ if ARGV[14] == '0' then
   if redis.call('DEL', KEYS[7]) == 1 then redis.call('ZADD', KEYS[3], 'LT', now, destination) end
 elseif ARGV[14] ~= '' and tonumber(redis.call('HGET', KEYS[7], 'failures') or 0) == tonumber(ARGV[15]) then
   -- The first to find it out since it was claimed: those that were in hand with it change nothing.
-  redis.call('HSET', KEYS[7], 'until', now + ARGV[14], 'failures', ARGV[15] + 1, 'reason', ARGV[13])
+  redis.call('HSET', KEYS[7], 'until', now + ARGV[14], 'failures', math.max(1, ARGV[15] + ARGV[16]), 'reason', ARGV[13])
   redis.call('HSETNX', KEYS[7], 'since', now)
   redis.call('PEXPIRE', KEYS[7], ARGV[14] + @BACKOFF_TTL_MS@)
   result = 3

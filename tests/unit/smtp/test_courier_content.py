@@ -94,7 +94,9 @@ async def test_fault_of_our_own_is_deferred(make_courier: MakeCourier, caplog: p
     """A message that makes our own code fail stays in the queue, and the fault is logged with its queue-id."""
     async with scripted_server() as server:
         message = Letter(reverse_path=Address("a\r\nDATA", SENDER.domain)).message
-        assert tell(await make_courier(server.port).deliver(DESTINATION, message)) == ["deferred"]
+        outcomes = await make_courier(server.port).deliver(DESTINATION, message)
+        assert tell(outcomes) == ["deferred"]
+        assert outcomes[0][1].scope == "attempt"  # type: ignore[union-attr]
         assert "MAIL" not in "".join(server.commands[0])
     record = next(record for record in caplog.records if record.getMessage() == "delivery.crashed")
     assert record.__dict__["fields"]["queue_id"] == message.queue_id
