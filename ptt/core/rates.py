@@ -43,12 +43,16 @@ class Overrun:
 
 
 def choose_rates(user: User, defaults: Rates) -> Rates:
-    """Give the limits of a user: those of the user's file, and the defaults where it says nothing."""
+    """Give the limits of a user: those of the user's file, also 0, and the defaults where it says nothing."""
     return Rates(
-        messages_per_hour=user.rate_per_hour or defaults.messages_per_hour,
-        messages_per_day=user.rate_per_day or defaults.messages_per_day,
-        recipients_per_day=user.recipients_per_day or defaults.recipients_per_day,
+        messages_per_hour=_choose(user.rate_per_hour, defaults.messages_per_hour),
+        messages_per_day=_choose(user.rate_per_day, defaults.messages_per_day),
+        recipients_per_day=_choose(user.recipients_per_day, defaults.recipients_per_day),
     )
+
+
+def _choose(own: int | None, default: int) -> int:
+    return default if own is None else own
 
 
 def name_overrun(quota: Quota, number: int, left: int) -> Overrun:

@@ -43,6 +43,7 @@ class User:
     domains: frozenset[Domain]
     """The domains of the ``*@domain`` patterns: any local part is allowed there."""
     rate_per_hour: int | None = None
+    """Limits: none with 0, that of the server with None."""
     rate_per_day: int | None = None
     recipients_per_day: int | None = None
     enabled: bool = True
@@ -131,8 +132,8 @@ def _check_keys(fields: dict[str, object]) -> None:
         raise MalformedInput("password: not an argon2id hash")
     for key in _RATES:
         rate = fields.get(key)
-        if isinstance(rate, int) and rate < 1:
-            raise MalformedInput(f"{key}: must be at least 1")
+        if isinstance(rate, int) and rate < 0:
+            raise MalformedInput(f"{key}: must not be negative")
 
 
 def _parse_prehash(name: str) -> str:

@@ -132,7 +132,7 @@ class Ingress(Section):
     max_connections_per_address: int = Field(default=0, ge=0, le=100_000)
     """Most of them from one IPv4 address or IPv6 /64; 0 means half of max_connections."""
     rate_per_hour: int = Field(default=0, ge=0)
-    """Most messages of one user within an hour, for whom the user's file says nothing; 0 means no limit."""
+    """Most messages of one user within an hour, for whom the user's file says nothing; 0 means no limit, there too."""
     rate_per_day: int = Field(default=0, ge=0)
     """The same within a day."""
     recipients_per_day: int = Field(default=0, ge=0)

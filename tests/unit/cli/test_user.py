@@ -142,6 +142,21 @@ def test_list_and_show_tell_all_but_the_password(run: Run) -> None:
     assert "argon2" not in table + json.dumps(rows) + shown
 
 
+def test_show_tells_the_limits_that_hold(run: Run, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 in the user's file lifts the default; what is absent there is the default; null is no limit."""
+    add(run, "alice")
+    work = site.parent / "work"
+    git(site.parent, "clone", "--quiet", str(site), str(work))
+    with (work / "users/alice.toml").open("a") as file:
+        file.write("rate_per_hour = 0\n")
+    git(work, "commit", "--quiet", "--all", "-m", "Lift the limit")
+    git(work, "push", "--quiet", "origin", "HEAD:main")
+    monkeypatch.setenv("PTT_INGRESS__RATE_PER_HOUR", "5")
+    monkeypatch.setenv("PTT_INGRESS__RATE_PER_DAY", "50")
+    shown = json.loads(run("user", "show", "alice", "-o", "json").stdout)
+    assert (shown["rate_per_hour"], shown["rate_per_day"], shown["recipients_per_day"]) == (None, 50, None)
+
+
 @pytest.mark.usefixtures("site")
 def test_list_empty_repository_is_empty(run: Run) -> None:
     """Nobody is a fine answer."""

@@ -25,6 +25,12 @@ def test_choose_rates_takes_the_user_s_and_else_the_default() -> None:
     assert choose_rates(ALICE, Rates()) == Rates()
 
 
+def test_choose_rates_takes_0_of_the_user_for_no_limit() -> None:
+    """Also where the server has a default."""
+    user = dataclasses.replace(ALICE, rate_per_hour=0, rate_per_day=0, recipients_per_day=0)
+    assert choose_rates(user, RATES) == Rates()
+
+
 @pytest.mark.parametrize(
     ("number", "left", "text"),
     [

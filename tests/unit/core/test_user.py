@@ -35,6 +35,12 @@ def test_parse_user_complete() -> None:
     assert (user.rate_per_hour, user.enabled) == (5, False)
 
 
+def test_parse_user_takes_a_rate_of_0_as_it_is() -> None:
+    """0 is no limit; it is something else than a file that says nothing."""
+    user = parse_user("alice", f"{MINIMAL}rate_per_hour = 0\nrate_per_day = 0\nrecipients_per_day = 0\n")
+    assert (user.rate_per_hour, user.rate_per_day, user.recipients_per_day) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("address", "is_own"),
     [
@@ -62,8 +68,8 @@ def test_may_send_as_only_what_is_listed(address: str, *, is_own: bool) -> None:
         (f'password = "{HASH}"', "addresses: missing"),
         (MINIMAL + "admin = true", "admin: unknown key"),
         (MINIMAL + "rate_per_hour = true", "rate_per_hour: must be int, not bool"),
-        (MINIMAL + "rate_per_hour = 0", "rate_per_hour: must be at least 1"),
-        (MINIMAL + "recipients_per_day = -1", "recipients_per_day: must be at least 1"),
+        (MINIMAL + "rate_per_hour = -1", "rate_per_hour: must not be negative"),
+        (MINIMAL + "recipients_per_day = -1", "recipients_per_day: must not be negative"),
         (MINIMAL + "enabled = 1", "enabled: must be bool, not int"),
         (MINIMAL.replace(HASH, "secret"), "password: not an argon2id hash"),
         (MINIMAL.replace(HASH, "$argon2i$v=19$m=1"), "password: not an argon2id hash"),
