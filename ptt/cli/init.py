@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
-import idna
 
 from ptt.cli.certificate import make_self_signed
 from ptt.cli.exits import FAILED, Exit
 from ptt.cli.reference import Tables, format_toml, get_defaults
 from ptt.core.address import parse_domain
 from ptt.core.seal import SEAL_KEY_BYTES
+from ptt.domain_names import to_a_labels
 from ptt.store.users_commit import create_repository
 
 CONFIG, SEAL_KEY, KEYS, USERS, DATA = "ptt.toml", "seal.key", "keys", "users.git", "var"
@@ -53,7 +53,7 @@ def init(domain: str | None, directory: Path, certificate: Path | None, key: Pat
     """
     if (certificate is None) != (key is None):
         raise click.UsageError("--certificate and --key belong together")
-    hostname = parse_domain(f"mail.{domain}", lambda text: idna.encode(text, uts46=True).decode()) if domain else ""
+    hostname = parse_domain(f"mail.{domain}", to_a_labels) if domain else ""
     try:
         _refuse_existing(directory)
         _make_folders(directory)

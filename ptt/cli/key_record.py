@@ -8,8 +8,8 @@ from ptt import maillog
 from ptt.core.address import Domain, parse_domain
 from ptt.core.errors import MalformedInput
 from ptt.core.signature import split_txt
+from ptt.domain_names import to_a_labels
 from ptt.settings import Settings, load_settings
-from ptt.signing.domain_names import to_a_labels
 from ptt.signing.keys import SigningKey
 
 

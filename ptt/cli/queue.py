@@ -23,7 +23,7 @@ from ptt.cli.spool import find_user, open_spool
 from ptt.core.address import Domain, parse_domain
 from ptt.core.envelope import QueueId, parse_queue_id
 from ptt.core.errors import MalformedInput
-from ptt.signing.domain_names import to_a_labels
+from ptt.domain_names import to_a_labels
 from ptt.store.event_log import EventLog, is_of
 from ptt.store.keys import REPORT
 from ptt.store.queue_control import QueueControl, Result

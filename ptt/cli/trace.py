@@ -12,7 +12,7 @@ from ptt.cli.queue_text import clean, describe_event, describe_message, format_e
 from ptt.cli.spool import open_spool
 from ptt.core.address import parse_address
 from ptt.core.envelope import QueueId, parse_queue_id, parse_time_ms
-from ptt.signing.domain_names import to_a_labels
+from ptt.domain_names import to_a_labels
 from ptt.store.connection import RedisAddress
 from ptt.store.event_log import Event, EventLog, is_about, is_of
 from ptt.store.queue_view import Filter, Message, QueueView

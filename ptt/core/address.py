@@ -110,7 +110,7 @@ def parse_address(text: str, *, smtputf8: bool = False, to_ascii: Callable[[str]
 
 def _encode(text: str, to_ascii: Callable[[str], str] | None) -> str:
     if to_ascii is None:
-        raise MalformedInput("domain is not ASCII")
+        raise MalformedInput("domain is not ASCII: write its A-labels (xn--)")
     try:
         return to_ascii(text)
     except ValueError as error:

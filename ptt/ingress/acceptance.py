@@ -24,9 +24,9 @@ from ptt.core.seal import compute_seal
 from ptt.core.seven_bit import make_seven_bit
 from ptt.core.user import User
 from ptt.core.wishes import decide_options
+from ptt.domain_names import to_a_labels
 from ptt.ingress import replies
 from ptt.ingress.fingerprint import compute_fingerprint
-from ptt.ingress.names import to_ascii
 from ptt.ingress.steps import Transaction
 
 THREAD_BYTES = 1_048_576
@@ -115,7 +115,7 @@ class Acceptor:
     def _prepare(self, content: bytes, transaction: Transaction, stamp: Stamp) -> Submission:
         mail, user = transaction.mail, transaction.user
         fingerprint = compute_fingerprint(content, transaction) if self.knows_repeats else b""
-        author = Author(may_send_as=user.may_send_as, smtputf8=mail.smtputf8, to_ascii=to_ascii)
+        author = Author(may_send_as=user.may_send_as, smtputf8=mail.smtputf8, to_ascii=to_a_labels)
         content = prepare_content(content, author, stamp)
         if self.makes_seven_bit and not content.isascii():
             content = make_seven_bit(content)

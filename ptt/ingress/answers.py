@@ -14,9 +14,10 @@ from ptt.core.errors import Refused
 from ptt.core.path import parse_mail, parse_rcpt
 from ptt.core.ports import Users
 from ptt.core.wishes import NO_WISHES, USUAL_LIMITS, WishLimits, check_wishes
+from ptt.domain_names import to_a_labels
 from ptt.ingress import replies
 from ptt.ingress.data import TOO_LARGE
-from ptt.ingress.names import is_client_name, to_ascii
+from ptt.ingress.names import is_client_name
 from ptt.ingress.steps import (
     Answer,
     Authenticate,
@@ -114,7 +115,7 @@ def answer_mail(state: State, argument: str) -> Answer:
     """Begin a transaction for a reverse-path that the user owns."""
     if state.transaction is not None:
         raise Refused(replies.NESTED_MAIL)
-    mail = parse_mail(argument, to_ascii)
+    mail = parse_mail(argument, to_a_labels)
     if mail.size_bytes > state.policy.max_message_bytes:
         raise Refused(TOO_LARGE)
     if mail.wishes is not NO_WISHES:
@@ -137,7 +138,7 @@ def answer_rcpt(state: State, argument: str) -> Answer:
         raise Refused(replies.MAIL_FIRST)
     if transaction.is_chunked:
         raise Refused(replies.CHUNKS_BEGUN)
-    rcpt = parse_rcpt(argument, smtputf8=transaction.mail.smtputf8, own_domain=policy.hostname, to_ascii=to_ascii)
+    rcpt = parse_rcpt(argument, smtputf8=transaction.mail.smtputf8, own_domain=policy.hostname, to_ascii=to_a_labels)
     # RFC 5321 section 4.5.3.1.10: the first one over the limit hears 452, and those before it stay.
     if rcpt.recipient not in transaction.recipients and len(transaction.recipients) >= policy.max_recipients:
         raise Refused(replies.TOO_MANY_RECIPIENTS)

@@ -1,21 +1,10 @@
-"""Names that clients use: internationalised domains and what they call themselves."""
+"""Names and addresses of clients."""
 
 import ipaddress
 import re
 
-import idna
-
 MAX_CLIENT_NAME = 255  # octets; RFC 5321 section 4.5.3.1.2
 _CLIENT_NAME = re.compile(r"[!-~]+")
-
-
-def to_ascii(name: str) -> str:
-    """Turn U-labels into A-labels (IDNA 2008 with the mapping of UTS 46).
-
-    Raises:
-        ValueError: if it is no internationalised domain.
-    """
-    return idna.encode(name, uts46=True).decode()
 
 
 def is_client_name(text: str) -> bool:

@@ -26,8 +26,8 @@ from ptt.core.signature import (
     format_signed,
     format_unsigned,
 )
+from ptt.domain_names import to_a_labels
 from ptt.signing.canonicalization import relax_body, relax_header, simplify_body, split_header
-from ptt.signing.domain_names import to_a_labels
 from ptt.signing.keys import KeyRing, SigningKey
 
 GRACE_S = 7 * 86400

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 import pygit2
 from pygit2.enums import FileMode
 
+from ptt.core.address import parse_domain
 from ptt.core.errors import MalformedInput
 from ptt.core.user import User, fold_login, parse_login, parse_user
+from ptt.domain_names import to_a_labels
 from ptt.store.decoys import Decoys, make_decoys
 from ptt.store.users_password import check_hash
 
@@ -114,9 +116,19 @@ def _read_user(repository: pygit2.Repository, login: str, blob_id: pygit2.Oid) -
     try:
         user = parse_user(login, text)
         check_hash(user.password_hash)
+        _check_domains(user)
     except MalformedInput as error:
         raise BadTree(path, str(error), find_line(text, str(error))) from error
     return user
+
+
+def _check_domains(user: User) -> None:
+    # Submission refuses A-labels that are none: such an address would be there and could never be used.
+    for domain in sorted({*user.domains, *(address.domain for address in user.addresses)}):
+        try:
+            parse_domain(domain, to_a_labels)
+        except MalformedInput as error:
+            raise MalformedInput(f"addresses: {domain!r}: {error}") from error
 
 
 def find_line(text: str, reason: str) -> int | None:

@@ -10,8 +10,8 @@ from ptt.core.address import Address, Domain
 from ptt.core.envelope import QueueId
 from ptt.core.errors import Refused
 from ptt.core.headers import Author, Stamp, prepare_content, split_header
+from ptt.domain_names import to_a_labels
 from ptt.ingress.data import MAX_LINE, ChunkReader, DataReader, check_octets
-from ptt.ingress.names import to_ascii
 from ptt.signing.canonicalization import relax_body, relax_header
 from tests.fuzz.target import Target, cut, split_choice
 
@@ -93,7 +93,7 @@ def check_header(octets: bytes) -> None:
     # Without this few changed messages have an author.
     content = _AUTHOR + content if choice & 2 else content
     content = re.sub(rb"(?<!\r)\n|\r(?!\n)|\0", b"\r\n ", content) if choice & 4 else content
-    author = Author(may_send_as=_may_send_as, smtputf8=smtputf8, to_ascii=to_ascii)
+    author = Author(may_send_as=_may_send_as, smtputf8=smtputf8, to_ascii=to_a_labels)
     if not content.endswith(b"\r\n"):
         content += b"\r\n"
     try:

@@ -72,6 +72,14 @@ BAD = {
     "244 byte order mark": (add("eve.toml", b"\xef\xbb\xbf" + ALICE.encode()), "Invalid statement"),
     "245 user who is there twice": (add_entries(("100644", "blob", "alice.toml")), "is there twice"),
     "246 address without a domain": (add("eve.toml", format_user(HASH, ["eve"])), "addresses: 'eve'"),
+    "246 A-label of a fullwidth letter": (
+        add("eve.toml", format_user(HASH, ["*@xn--xample-hy68a.test"])),
+        "addresses: 'xn--xample-hy68a.test'",
+    ),
+    "246 domain that programs map to another": (
+        add("eve.toml", format_user(HASH, ["eve@\uff45xample.test"])),
+        "domain is not ASCII",
+    ),
     "247 submodule": (add_entries(("160000", "commit", "eve.toml")), "is a submodule"),
 }
 

@@ -9,7 +9,7 @@ from ptt.core.address import Address, Domain
 from ptt.core.envelope import QueueId
 from ptt.core.errors import Refused
 from ptt.core.headers import MAX_FIELDS, MAX_HEADER_BYTES, Author, Stamp, prepare_content
-from ptt.ingress.names import to_ascii
+from ptt.domain_names import to_a_labels
 from tests.cpu import measure_cpu_s
 
 OWNED = {Address("alice", Domain("example.test")), Address("bob", Domain("example.test"))}
@@ -35,7 +35,9 @@ FROM = b"From: alice@example.test\r\n"
 
 def prepare(content: bytes, *, smtputf8: bool = False, stamp: Stamp = STAMP) -> bytes:
     """Prepare what Alice, who is also Bob, submits."""
-    return prepare_content(content, Author(may_send_as=OWNED.__contains__, smtputf8=smtputf8, to_ascii=to_ascii), stamp)
+    return prepare_content(
+        content, Author(may_send_as=OWNED.__contains__, smtputf8=smtputf8, to_ascii=to_a_labels), stamp
+    )
 
 
 def refusal(content: bytes, *, smtputf8: bool = False) -> str:
@@ -154,7 +156,7 @@ def test_several_authors_need_an_owned_sender() -> None:
 
 def test_authors_of_two_domains_are_refused() -> None:
     """One signature speaks for one domain; what cannot be signed must be refused while the client listens."""
-    author = Author(may_send_as=lambda _: True, smtputf8=False, to_ascii=to_ascii)
+    author = Author(may_send_as=lambda _: True, smtputf8=False, to_ascii=to_a_labels)
     content = b"From: a@one.test, b@two.test\r\nSender: a@one.test\r\n\r\n"
     with pytest.raises(Refused, match="more than one domain"):
         prepare_content(content, author, STAMP)

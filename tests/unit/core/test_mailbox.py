@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from ptt.core.errors import MalformedInput
 from ptt.core.mailbox import MAX_MAILBOXES, parse_mailboxes
-from ptt.ingress.names import to_ascii
+from ptt.domain_names import to_a_labels
 from tests.cpu import measure_cpu_s
 
 
 def parse(text: str, *, smtputf8: bool = False) -> list[str]:
     """Give the addresses as text."""
-    return [str(address) for address in parse_mailboxes(text, smtputf8=smtputf8, to_ascii=to_ascii)]
+    return [str(address) for address in parse_mailboxes(text, smtputf8=smtputf8, to_ascii=to_a_labels)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from ptt.core.address import Address, Domain
 from ptt.core.errors import Refused
 from ptt.core.notify import NO_REQUEST, Notify, RecipientRequest
 from ptt.core.path import MailCommand, RcptCommand, parse_mail, parse_rcpt
-from ptt.ingress.names import to_ascii
+from ptt.domain_names import to_a_labels
 
 OWN = Domain("mail.example.test")
 ALICE = Address("alice", Domain("example.test"))
@@ -16,7 +16,7 @@ ALICE = Address("alice", Domain("example.test"))
 
 def mail(argument: str) -> MailCommand:
     """Parse the argument of MAIL."""
-    return parse_mail(argument, to_ascii)
+    return parse_mail(argument, to_a_labels)
 
 
 def rcpt(argument: str, *, smtputf8: bool = False) -> Address:
@@ -26,7 +26,7 @@ def rcpt(argument: str, *, smtputf8: bool = False) -> Address:
 
 def parse_whole(argument: str, *, smtputf8: bool = False) -> RcptCommand:
     """Parse the argument of RCPT."""
-    return parse_rcpt(argument, smtputf8=smtputf8, own_domain=OWN, to_ascii=to_ascii)
+    return parse_rcpt(argument, smtputf8=smtputf8, own_domain=OWN, to_ascii=to_a_labels)
 
 
 def refusal(parse: object, argument: str) -> str:
@@ -64,7 +64,7 @@ def refusal(parse: object, argument: str) -> str:
             MailCommand(reverse_path=Address("алиса", Domain("example.test")), smtputf8=True),
         ),
         (
-            "FROM:<alice@BÜCHER.example> SMTPUTF8",
+            "FROM:<alice@Bücher.EXAMPLE> SMTPUTF8",
             MailCommand(reverse_path=Address("alice", Domain("xn--bcher-kva.example")), smtputf8=True),
         ),
     ],

@@ -6,14 +6,14 @@ from ptt.core.errors import Refused
 from ptt.core.options import NO_OPTIONS, ByMode, Deadline, Options, TlsDemand
 from ptt.core.path import parse_mail
 from ptt.core.wishes import NO_WISHES, USUAL_LIMITS, Wishes, check_wishes, decide_options
-from ptt.ingress.names import to_ascii
+from ptt.domain_names import to_a_labels
 
 NOW = 1_795_000_000  # 2026-11-18T11:06:40Z
 
 
 def parse(parameters: str) -> Wishes:
     """Parse the parameters of a MAIL."""
-    return parse_mail(f"FROM:<alice@example.test> {parameters}", to_ascii).wishes
+    return parse_mail(f"FROM:<alice@example.test> {parameters}", to_a_labels).wishes
 
 
 @pytest.mark.parametrize(

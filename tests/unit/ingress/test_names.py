@@ -2,7 +2,7 @@
 
 import pytest
 
-from ptt.ingress.names import format_peer, is_client_name, to_ascii
+from ptt.ingress.names import format_peer, is_client_name
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,3 @@ def test_any_printable_client_name_is_taken(name: str) -> None:
 def test_client_name_that_is_none_is_not_taken(name: str) -> None:
     """Empty, too long, or of other characters than a domain can have."""
     assert not is_client_name(name)
-
-
-def test_domain_is_turned_into_a_labels() -> None:
-    """UTS 46 maps capitals; what IDNA 2008 forbids is an error."""
-    assert to_ascii("BÜCHER.example") == "xn--bcher-kva.example"
-    with pytest.raises(ValueError, match="U\\+2665"):
-        to_ascii("♥.example")
