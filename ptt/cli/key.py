@@ -24,7 +24,7 @@ from ptt.signing.key_making import (
 from ptt.signing.keys import KeyRing, RefusedKey, SigningKey
 from ptt.workers.publication import Publisher, make_publisher, open_ring
 
-INSTANTS = tuple(f"{state.value}_at" for state in KeyState)
+INSTANTS = (*(f"{state.value}_at" for state in KeyState), "revoked_at")
 WAITING = frozenset({KeyState.CREATED, KeyState.PUBLISHED})
 
 

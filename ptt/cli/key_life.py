@@ -30,7 +30,7 @@ force_option = click.option("--force", is_flag=True, help="Also the last key tha
 @click.command()
 @domain_argument
 @wait_option
-@click.option("--rollback", is_flag=True, help="Undo the last rotation: the key before signs again.")
+@click.option("--rollback", is_flag=True, help="Undo the last rotation: what it replaced signs again.")
 @click.pass_context
 def rotate(ctx: click.Context, domain: Domain, wait_s: float, *, rollback: bool) -> None:
     """Put a new key in the place of each active key of DOMAIN.
@@ -79,7 +79,8 @@ def retire(ctx: click.Context, domain: Domain, selector: str, *, force: bool, at
     """Let the key SELECTOR of DOMAIN sign no more.
 
     Its record stays until no signature made with it is valid any more; a sign worker removes it then, or this command
-    when it is run again. With --now, mail that is under way with its signature fails verification.
+    when it is run again. With --now, mail that is under way with its signature fails verification, and the key never
+    signs again.
 
     Example: ptt key retire example.org ptt20261123-3f9a1c
     """

@@ -42,6 +42,11 @@ def find_key_faults(text: str) -> list[str]:
     return faults
 
 
+def is_revoked(text: str) -> bool:
+    """Tell whether the text of a DKIM key record declares its key void: p= is there and empty."""
+    return (_parse_tags(text) or {}).get("p") == ""
+
+
 def find_spf_fault(texts: Sequence[str]) -> str:
     """Tell what is wrong with the TXT records of a domain as SPF."""
     records = [text for text in texts if text.lower() == "v=spf1" or text.lower().startswith("v=spf1 ")]

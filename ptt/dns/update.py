@@ -14,6 +14,7 @@ import dns.update
 import tenacity
 from dns.rdtypes.ANY.TXT import TXT
 
+from ptt.core.domain_policy import is_revoked
 from ptt.core.errors import Unavailable, UpdateRefused
 from ptt.core.signature import format_revoked, is_key_record, split_txt
 from ptt.dns.primary import Primary
@@ -67,6 +68,10 @@ def _make_rdata(text: str) -> TXT:
     return TXT(dns.rdataclass.IN, dns.rdatatype.TXT, split_txt(text))
 
 
+def _read_text(rdata: TXT) -> str:
+    return b"".join(rdata.strings).decode("ascii", "replace")
+
+
 def _try_often(primary: Primary, act: Callable[[], None]) -> None:
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(Unavailable),
@@ -87,6 +92,9 @@ def _publish_once(primary: Primary, owner: dns.name.Name, rdata: TXT, *, ttl_s: 
         standing = _read_standing(primary, owner)
         if standing == [rdata]:
             return
+        # RFC 6376 section 3.6.1: whoever emptied p= has declared the key void, maybe one of ours whose state is lost.
+        if any(is_revoked(_read_text(found)) for found in standing):
+            raise UpdateRefused(f"{owner} is declared void, its p= is empty: make another key, or remove the record")
         if is_new:
             raise UpdateRefused(f"{owner} has another key already: somebody else uses this selector")
         update = dns.update.UpdateMessage(zone)
@@ -115,6 +123,6 @@ def _read_standing(primary: Primary, owner: dns.name.Name) -> list[TXT]:
     for rdata in records:
         if not isinstance(rdata, TXT):
             raise UpdateRefused(f"{owner} is an alias of another name: remove the CNAME record first")
-        if not is_key_record(b"".join(rdata.strings).decode("ascii", "replace")):
+        if not is_key_record(_read_text(rdata)):
             raise UpdateRefused(f"{owner} has a TXT record that is no DKIM key: {rdata.to_text()}")
     return records

@@ -58,11 +58,15 @@ class KeyStatus:
     active_at: datetime | None = None
     retiring_at: datetime | None = None
     retired_at: datetime | None = None
+    revoked_at: datetime | None = None
+    """When the key was declared void, for good: it never signs again, whatever becomes of its record."""
     suspended_at: datetime | None = None
     problem: str | None = None
     """Why the key does not sign although it is active: an authoritative server answers something else."""
     successor: str | None = None
     """Selector of the key that takes its place: a rotation is under way, or was done."""
+    replaced_at: datetime | None = None
+    """When that rotation was done; all keys that it replaced have the same instant."""
     retry_at: datetime | None = None
     """When a rotation or removal that failed may be tried again."""
 
@@ -75,8 +79,14 @@ class KeyStatus:
         """Give the status after the change of state, which also ends a suspension."""
         changes: dict[str, Any] = {"state": state, "problem": None, "suspended_at": None, f"{state.value}_at": at}
         if state is KeyState.ACTIVE:
-            changes["successor"] = None
+            changes |= {"successor": None, "replaced_at": None}
         return replace(self, **changes)
+
+    def revoke(self, at: datetime) -> "KeyStatus":
+        """Give the status of a key that is void from now on; its record is still to be dealt with."""
+        is_ending = self.state in {KeyState.RETIRING, KeyState.RETIRED}
+        status = self if is_ending else self.reach(KeyState.RETIRING, at)
+        return replace(status, revoked_at=self.revoked_at or at)
 
     def suspend(self, problem: str, at: datetime) -> "KeyStatus":
         """Give the status of a key that does not sign for now."""

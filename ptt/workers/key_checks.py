@@ -73,6 +73,11 @@ class KeyChecks:
             return Health.PROBLEM, f"suspended: {key.status.problem}", "repair the record: the key comes back by itself"
         if state is KeyState.PUBLISHED:
             return Health.PROBLEM, "published, and signs nothing yet", publish
+        if key.status.revoked_at:
+            if state is KeyState.RETIRED:
+                return Health.OK, "retired: declared void", ""
+            retire = f"ptt key retire {key.domain} {key.selector} --now"
+            return Health.PROBLEM, "declared void, and its record is not known to say so", retire
         end = self.life.get_end(key)
         if state is KeyState.RETIRING and end:
             if end + OVERDUE < self.life.now():

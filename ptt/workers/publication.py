@@ -101,6 +101,11 @@ class Publisher:
         if self.primary is not None:
             revoke_key_record(self.primary, key.record_name, key.record, ttl_s=self.ttl_s)
 
+    def declare_void(self, key: SigningKey, *, at: datetime) -> None:
+        """Record durably that a key must never sign again, and log it."""
+        self.ring.change_status(key, lambda status: status.revoke(at))
+        maillog.emit("key.revoked", signing_domain=key.domain, selector=key.selector)
+
     def reach(self, key: SigningKey, state: KeyState, *, at: datetime) -> None:
         """Record durably that a key reached a state, and log it."""
         self.ring.set_state(key, state, at=at)

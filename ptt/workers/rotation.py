@@ -21,6 +21,7 @@ from ptt.signing.key_making import find_kind, generate_private_key
 from ptt.signing.keys import KeyRing, SigningKey
 from ptt.signing.signer import GRACE_S
 from ptt.workers.publication import Publisher
+from ptt.workers.rollback import find_last_rotation
 
 _WAITING = frozenset({KeyState.CREATED, KeyState.PUBLISHED})
 
@@ -82,27 +83,30 @@ class KeyLife:
         return self._replace(active, successors)
 
     def roll_back(self, domain: Domain) -> Lagging:
-        """Undo a rotation: the key that was replaced last signs again, and its successor is retiring.
+        """Undo the last rotation: exactly the keys that it replaced sign again, and their successors are retiring.
 
         Raises:
-            RotationRefused: no key is retiring.
+            RotationRefused: there was none, or not all of these keys can come back.
             Unavailable: the servers cannot be found.
             UpdateRefused: the primary has no zone of the key.
         """
-        active = self.list_active(domain)
-        retiring = [key for key in self.list_usable(domain) if key.status.state is KeyState.RETIRING]
-        latest = {key.algorithm: key for key in sorted(retiring, key=_get_end)}
-        if not latest:
-            raise RotationRefused(f"no key of {domain} is retiring: there is nothing to go back to")
-        return self._replace([key for key in active if key.algorithm in latest], list(latest.values()))
+        rotation = find_last_rotation(domain, self.list_usable(domain))
+        active = [key for key in rotation.successors if key.status.state is KeyState.ACTIVE]
+        return self._replace(active, rotation.replaced)
 
     def activate(self, key: SigningKey) -> Lagging:
         """Let one key sign in the place of the others of its algorithm, publishing it if it is not in the DNS.
 
         Raises:
+            RotationRefused: the key was declared void.
             Unavailable: the primary or the servers cannot be asked.
             UpdateRefused: the primary does not take the record.
         """
+        if revoked_at := key.status.revoked_at:
+            raise RotationRefused(
+                f"{key.selector} was declared void at {revoked_at:%Y-%m-%d %H:%M} UTC and never signs again: "
+                f"`ptt key create {key.domain}` makes another"
+            )
         others = [other for other in self.list_active(key.domain) if other.algorithm is key.algorithm]
         if any(lag.is_wrong for lag in self.publisher.find_lags(key)):
             self.publisher.send(key, at=self.now())
@@ -145,7 +149,8 @@ class KeyLife:
         """
         if key.status.state is KeyState.ACTIVE:
             self._check_not_last(key, is_forced=is_forced)
-            self.publisher.reach(key, KeyState.RETIRING, at=self.now())
+        # First the state: whatever becomes of the record, and of us, the key must not come back.
+        self.publisher.declare_void(key, at=self.now())
         self.publisher.revoke(key)
         self.publisher.reach(key, KeyState.RETIRED, at=self.now())
 
@@ -183,15 +188,15 @@ class KeyLife:
         lagging = [(key, lag) for key in successors for lag in self.publisher.find_lags(key, wait_s=self.wait_s)]
         if lagging:
             return lagging
-        names = {key.algorithm: key.selector for key in successors}
+        names, now = {key.algorithm: key.selector for key in successors}, self.now()
         for key in active:
-            self.ring.change_status(key, partial(_name_successor, names[key.algorithm]))
+            self.ring.change_status(key, partial(_name_successor, names[key.algorithm], now))
         # Both sign for a moment: a crash in between must not leave the domain without a key. `finish` goes on.
         for key in successors:
             if key.status.state is not KeyState.ACTIVE:
-                self.publisher.let_sign(key, at=self.now())
+                self.publisher.let_sign(key, at=now)
         for key in active:
-            self.publisher.reach(key, KeyState.RETIRING, at=self.now())
+            self.publisher.reach(key, KeyState.RETIRING, at=now)
         return ()
 
     def _check_not_last(self, key: SigningKey, *, is_forced: bool) -> None:
@@ -208,14 +213,10 @@ def make_life(settings: Settings, publisher: Publisher, now: Callable[[], dateti
     return KeyLife(publisher=publisher, now=now, wait_s=wait_s, keep=keep)
 
 
-def _name_successor(selector: Selector, status: KeyStatus) -> KeyStatus:
-    return replace(status, successor=selector)
+def _name_successor(selector: Selector, at: datetime, status: KeyStatus) -> KeyStatus:
+    return replace(status, successor=selector, replaced_at=at)
 
 
 def _get_age(key: SigningKey) -> tuple[float, str]:
     made = key.status.created_at or key.status.active_at
     return (made.timestamp() if made else 0.0, key.selector)
-
-
-def _get_end(key: SigningKey) -> float:
-    return key.status.retiring_at.timestamp() if key.status.retiring_at else 0.0

@@ -324,6 +324,15 @@ def test_key_check_finds_a_key_that_was_left_half_way(host: Host, state: KeyStat
     expect(host, ("key", "check"), check, "problem", text[state])
 
 
+def test_key_check_finds_a_void_key_whose_record_does_not_say_so(host: Host) -> None:
+    """The primary was down: the advice is to declare it void again, and after that nothing is wrong with it."""
+    host.ring.change_status(host.key, lambda status: status.revoke(SIGNED_AT))
+    expect(host, ("key", "check"), "key.state", "problem", f"ptt key retire {DOMAIN} {host.key.selector} --now")
+    retire = [*host.config, "key", "retire", DOMAIN, host.key.selector, "--now"]
+    assert CliRunner().invoke(main, retire).exit_code == 0
+    assert "key.state" not in host.run("key", "check")[1]
+
+
 def test_key_check_gives_the_records_to_paste(host: Host) -> None:
     """A domain without SPF and DMARC: the advice is the line for the zone."""
     bare = "bare.test"

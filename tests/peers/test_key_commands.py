@@ -254,6 +254,10 @@ def test_key_is_rotated_back_and_forth_and_retired(desk: Desk, bind: Bind) -> No
     assert list_states(desk) == {"s1": "retiring", new: "active"}
     assert desk.run("retire", DOMAIN, "s1", "--now").exit_code == 0
     assert bind.get_texts("s1._domainkey.example.test") == ["v=DKIM1; k=ed25519; p="]
+    refused = desk.run("activate", DOMAIN, "s1")
+    assert (refused.exit_code, refused.stderr.count("\n"), "declared void" in refused.stderr) == (1, 1, True)
+    assert bind.get_texts("s1._domainkey.example.test") == ["v=DKIM1; k=ed25519; p="]
+    assert list_states(desk) == {"s1": "retired", new: "active"}
 
 
 def test_retire_of_the_last_key_needs_force(desk: Desk, bind: Bind) -> None:

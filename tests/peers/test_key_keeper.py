@@ -211,6 +211,8 @@ def test_key_whose_record_is_wrong_stops_signing_until_it_is_repaired(
     [reason] = list_reasons(caplog, "key.suspended")
     assert "ns1.example.test." in reason
     assert desk.get_key(bad.selector).status.problem == reason
+    if record is not None:
+        remove_key_record(desk.primary, bad.record_name, record)
     publish_key_record(desk.primary, bad.record_name, bad.record, ttl_s=60)
     desk.now += SUSPENDED_EVERY
     desk.keeper.run_due()

@@ -1,6 +1,6 @@
 """Rotation, the way back and retirement of keys against a real BIND; and all that must not change when it fails."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +8,11 @@ import pytest
 
 from ptt.core.errors import NoUsableKey, PttError, RotationRefused, UpdateRefused
 from ptt.core.signature import Algorithm
-from ptt.dns.update import publish_key_record
+from ptt.dns.update import publish_key_record, remove_key_record
 from ptt.signing.key_files import KeyState
 from ptt.signing.key_making import KeyKind, find_kind, generate_private_key
-from tests.key_desk import KEEP, KeyDesk
+from ptt.signing.keys import SigningKey
+from tests.key_desk import DAY, KEEP, KeyDesk
 from tests.servers.bind import ADDRESS, Bind, running_bind
 from tests.signing_keys import DOMAIN
 
@@ -115,7 +116,91 @@ def test_rollback_lets_the_old_key_sign_again(desk: KeyDesk) -> None:
         assert desk.list_states() == {back: KeyState.ACTIVE, forth: KeyState.RETIRING}
 
 
-def test_rollback_without_a_retiring_key_is_refused(desk: KeyDesk) -> None:
+def test_rollback_goes_back_to_exactly_what_the_last_rotation_replaced(desk: KeyDesk) -> None:
+    """Both algorithms, and not a key that an earlier rollback has set aside, or that signs beside them since."""
+    for algorithm in (ED25519, RSA):
+        desk.add_published(algorithm=algorithm)
+    old = desk.list_signing()
+    for step in (desk.life.rotate, desk.life.roll_back, desk.life.rotate):
+        desk.now += DAY
+        assert step(DOMAIN) == ()
+    desk.now += DAY
+    beside = desk.add_published()
+    desk.now += DAY
+    assert desk.life.roll_back(DOMAIN) == ()
+    assert desk.list_signing() == {*old, beside.selector}
+
+
+def test_rollback_of_one_algorithm_leaves_the_other(desk: KeyDesk) -> None:
+    """The timer rotates what is due alone: the rotation before it is not undone with it."""
+    for algorithm in (ED25519, RSA):
+        desk.add_published(algorithm=algorithm)
+    seen = [desk.list_signing()]
+    for algorithm in (ED25519, RSA):
+        desk.now += DAY
+        assert desk.life.rotate(DOMAIN, [algorithm]) == ()
+        seen.append(desk.list_signing())
+    desk.now += DAY
+    assert desk.life.roll_back(DOMAIN) == ()
+    assert desk.list_signing() == seen[1]
+
+
+def test_rollback_after_the_new_key_was_retired_lets_the_old_one_sign(desk: KeyDesk) -> None:
+    """The new key is what others have: it is declared void, and the key before comes back."""
+    old = desk.add_published()
+    desk.now += DAY
+    desk.life.rotate(DOMAIN)
+    [new] = desk.list_signing()
+    desk.life.revoke(desk.get_key(new), is_forced=True)
+    assert desk.life.roll_back(DOMAIN) == ()
+    assert desk.list_states() == {old.selector: KeyState.ACTIVE, new: KeyState.RETIRED}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda desk, key: desk.life.revoke(key), "{} was declared void"),
+        (
+            lambda desk, key: desk.ring.set_state(key, KeyState.RETIRED, at=desk.now),
+            "{} is retired, its record is gone",
+        ),
+        (lambda desk, key: desk.ring.get_path(key).chmod(0o644), "the key that ptt[-0-9a-f]+ replaced is gone, or"),
+        (lambda desk, key: desk.ring.get_path(key).unlink(), "the key that ptt[-0-9a-f]+ replaced is gone, or"),
+    ],
+    ids=["void", "retired", "refused", "gone"],
+)
+def test_rollback_to_a_set_that_is_not_whole_is_refused(
+    desk: KeyDesk, spoil: Callable[[KeyDesk, SigningKey], None], reason: str
+) -> None:
+    """One of the two cannot come back: neither does, and no key of another rotation takes its place."""
+    old, _ = (desk.add_published(algorithm=algorithm) for algorithm in (ED25519, RSA))
+    for step in (desk.life.rotate, desk.life.roll_back, desk.life.rotate):
+        desk.now += DAY
+        assert step(DOMAIN) == ()
+    spoil(desk, desk.get_key(old.selector))
+    states = desk.list_states()
+    with pytest.raises(RotationRefused, match=f"cannot be undone: {reason.format(old.selector)}") as caught:
+        desk.life.roll_back(DOMAIN)
+    assert "\n" not in str(caught.value)
+    assert desk.list_states() == states
+
+
+def test_rollback_of_a_rotation_that_crashed_half_way_brings_back_all_of_it(desk: KeyDesk) -> None:
+    """One of two new keys signs, the other does not: afterwards the two old ones do."""
+    old = {desk.add_published(algorithm=algorithm).selector for algorithm in (ED25519, RSA)}
+    desk.now += DAY
+    desk.life.rotate(DOMAIN)
+    rsa = next(key for key in desk.life.list_usable(DOMAIN) if key.algorithm is RSA and key.selector in old)
+    new = next(key for key in desk.life.list_usable(DOMAIN) if key.selector == rsa.status.successor)
+    desk.ring.change_status(rsa, lambda status: replace(status, state=KeyState.ACTIVE))
+    desk.ring.change_status(new, lambda status: replace(status, state=KeyState.PUBLISHED, active_at=None))
+    desk.now += DAY
+    assert desk.life.roll_back(DOMAIN) == ()
+    desk.life.finish(DOMAIN)
+    assert desk.list_signing() == old
+
+
+def test_rollback_without_a_rotation_is_refused(desk: KeyDesk) -> None:
     """There is nothing to go back to."""
     desk.add_published()
     with pytest.raises(RotationRefused, match="nothing to go back to"):
@@ -180,6 +265,43 @@ def test_revoke_empties_the_record_at_once(desk: KeyDesk, bind: Bind) -> None:
     desk.life.revoke(key, is_forced=True)
     assert bind.get_texts(key.record_name) == ["v=DKIM1; k=ed25519; p="]
     assert desk.list_states() == {key.selector: KeyState.RETIRED}
+
+
+def test_activate_of_a_void_key_is_refused_whatever_its_record_says(desk: KeyDesk, bind: Bind) -> None:
+    """A key that others may have never comes back, not even when its record is gone, or was never emptied."""
+    desk.add_published()
+    gone, never_emptied, before = (desk.add_published() for _ in range(3))
+    desk.life.revoke(gone)
+    remove_key_record(desk.primary, gone.record_name, "v=DKIM1; k=ed25519; p=")
+    desk.life.revoke(before)
+    # So did the version before that did not record it: the record alone tells.
+    desk.ring.change_status(before, lambda status: replace(status, revoked_at=None))
+    desk.port = 1
+    with pytest.raises(PttError):
+        desk.life.revoke(never_emptied)
+    desk.port = 0
+    signing = desk.list_signing()
+    for key, error in [(gone, RotationRefused), (never_emptied, RotationRefused), (before, UpdateRefused)]:
+        with pytest.raises(error, match="declared void") as caught:
+            desk.life.activate(desk.get_key(key.selector))
+        assert "\n" not in str(caught.value)
+    assert desk.list_signing() == signing
+    assert [bind.get_texts(key.record_name) for key in (gone, before)] == [[], ["v=DKIM1; k=ed25519; p="]]
+
+
+@pytest.mark.parametrize("state", [KeyState.CREATED, KeyState.PUBLISHED])
+def test_revoke_of_a_key_that_waits_keeps_it_from_being_taken(desk: KeyDesk, state: KeyState) -> None:
+    """While the primary is down, too: neither `publish` nor a rotation finds it."""
+    key = desk.ring.create_key(DOMAIN, None, ED25519, created_at=desk.now)
+    desk.ring.set_state(key, state, at=desk.now)
+    old = desk.add_published()
+    desk.port = 1
+    with pytest.raises(PttError):
+        desk.life.revoke(desk.get_key(key.selector))
+    desk.port = 0
+    assert desk.life.rotate(DOMAIN) == ()
+    assert desk.list_states()[key.selector] is KeyState.RETIRING
+    assert not desk.list_signing() & {old.selector, key.selector}
 
 
 def test_revoke_while_the_primary_is_down_stops_the_key_all_the_same(desk: KeyDesk) -> None:

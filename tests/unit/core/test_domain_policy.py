@@ -9,6 +9,7 @@ from ptt.core.domain_policy import (
     find_spf_fault,
     format_dmarc,
     format_spf,
+    is_revoked,
     list_dmarc_names,
 )
 
@@ -40,6 +41,15 @@ def test_key_record_case_has_its_fault(text: str, fault: str) -> None:
     """RFC 6376 section 3.6.1: each tag that keeps receivers from using the key is named."""
     faults = find_key_faults(text)
     assert (fault in "; ".join(faults)) if fault else faults == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("v=DKIM1; k=rsa; p=", True), ("v=DKIM1;p= ;", True), (GOOD_KEY, False), ("v=DKIM1", False), ("p", False)],
+)
+def test_key_record_without_a_public_key_is_revoked(text: str, expected: bool) -> None:  # noqa: FBT001 - a case
+    """RFC 6376 section 3.6.1: p= is there and empty."""
+    assert is_revoked(text) is expected
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,18 @@ def test_state_of_a_key_keeps_when_each_was_reached(ring: KeyRing) -> None:
     )
 
 
+def test_state_of_a_void_key_says_so_for_good(ring: KeyRing) -> None:
+    """It is on disk, and nothing that the key reaches later takes it back; a file without it loads as ever."""
+    key = add_active_key(ring, ED25519, at=NOW)
+    path = ring.get_path(key).with_suffix(".json")
+    assert load_status(path).revoked_at is None
+    ring.change_status(key, lambda status: status.revoke(NOW))
+    ring.set_state(key, KeyState.RETIRED, at=NOW.replace(hour=13))
+    ring.change_status(key, lambda status: status.revoke(NOW.replace(hour=14)))
+    found = load_status(path)
+    assert (found.state, found.revoked_at, found.retiring_at) == (KeyState.RETIRED, NOW, NOW)
+
+
 def test_key_without_state_file_is_known_and_not_used(ring: KeyRing, tmp_path: Path) -> None:
     """A key that was put there by hand waits for its publication."""
     write_key(tmp_path / DOMAIN / "s1.pem", to_pem(ed25519.Ed25519PrivateKey.generate()))
