@@ -6,7 +6,9 @@ from pathlib import Path
 import click
 
 from ptt.cli.reference import describe, format_toml, get_defaults
-from ptt.settings import list_fields, load_settings, load_with_origins, redact
+from ptt.settings import list_fields, load_with_origins, redact
+from ptt.workers.readiness import load_ready
+from ptt.workers.role_checks import CHECKS
 
 
 @click.group()
@@ -24,13 +26,17 @@ def config() -> None:
 )
 @click.pass_obj
 def check(obj: dict[str, Path | None], role: str) -> None:
-    """Find all that is wrong with the settings: unknown keys, values out of range, missing or unreadable files.
+    """Find all that is wrong with the settings and with what the files hold that they name.
+
+    Unknown keys, values out of range, files that cannot be read, keys and certificates that are none or do not belong
+    together, and so on: all that makes a program refuse to start, but for Redis and the ports. Nothing is asked over
+    a network; `ptt doctor` does that.
 
     Prints one line for each on stderr, `file: key: reason`, and exits with 78 if there is one.
 
     Example: ptt config check --role relay
     """
-    load_settings(obj["config"], role=role)
+    load_ready(obj["config"], role, CHECKS[role])
     click.echo(f"the settings are fine for {role}", err=True)
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from ptt import maillog
-from ptt.settings import get_environment, load_with_origins
+from ptt.settings import get_environment
 from ptt.workers.apart import prepare_accounts
+from ptt.workers.readiness import load_ready
+from ptt.workers.role_checks import CHECKS
 from ptt.workers.supervisor import run_up
 
 
@@ -35,7 +37,7 @@ def up(ctx: click.Context, config: Path | None, user_per_role: bool) -> None:  #
     environment = dict(get_environment())
     if config is not None:
         environment["PTT_CONFIG"] = str(config.absolute())
-    loaded = load_with_origins(config, role="up")
+    loaded = load_ready(config, "up", CHECKS["up"])
     if user_per_role and loaded.file:
         # The home of a role's user, where it would look, is another one than ours.
         environment["PTT_CONFIG"] = str(loaded.file.absolute())

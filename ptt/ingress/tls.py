@@ -76,17 +76,40 @@ class ServerTls:
     def _make_context(self, files: CertificateFiles) -> ssl.SSLContext:
         context = _make_context(files)
         if self._client_ca_file is not None:
-            try:
-                context.load_verify_locations(self._client_ca_file)
-            except OSError as error:
-                reason = getattr(error, "reason", "") or error.strerror or "not a PEM file with certificates"
-                raise ConfigError(f"{self._client_ca_file}: ingress.client_ca_file: {reason}") from error
+            _load_authorities(context, self._client_ca_file)
             # Who has no certificate logs in with a password.
             context.verify_mode = ssl.CERT_OPTIONAL
         return context
 
     def _choose(self, handshake: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
         handshake.context = _find_site(self._sites, (name or "").lower().rstrip(".")).context
+
+
+def check_certificate(files: CertificateFiles) -> None:
+    """See whether a certificate can be served now.
+
+    Raises:
+        ConfigError: its files cannot be read or do not belong together, or it has expired.
+    """
+    _make_context(files)
+    _read_names(files)
+
+
+def check_authorities(client_ca_file: Path) -> None:
+    """See whether a file holds certificates of authorities.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    _load_authorities(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), client_ca_file)
+
+
+def _load_authorities(context: ssl.SSLContext, client_ca_file: Path) -> None:
+    try:
+        context.load_verify_locations(client_ca_file)
+    except OSError as error:
+        reason = "not a PEM file with certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"{client_ca_file}: ingress.client_ca_file: {reason}") from error
 
 
 def _find_site(sites: Sequence[_Site], name: str) -> _Site:
@@ -115,10 +138,13 @@ def _read_names(files: CertificateFiles) -> frozenset[str]:
 
 def _read_certificate(files: CertificateFiles) -> x509.Certificate:
     # The first certificate in the file is the server's own (RFC 8446 section 4.4.2).
+    place = f"{files.certificate_file}: ingress.certificate_file"
     try:
         return x509.load_pem_x509_certificates(files.certificate_file.read_bytes())[0]
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{files.certificate_file}: ingress.certificate_file: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{place}: not a PEM file with a certificate") from error
+    except OSError as error:
+        raise ConfigError(f"{place}: {error.strerror}") from error
 
 
 def _make_context(files: CertificateFiles) -> BoundContext:
@@ -127,20 +153,27 @@ def _make_context(files: CertificateFiles) -> BoundContext:
     context.set_ciphers(CIPHERS)
     # The threat: renegotiation makes the server work for nothing, and compression tells what is encrypted (CRIME).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.end_point = _hash_certificate(_read_certificate(files))
     try:
         context.load_cert_chain(files.certificate_file, files.key_file, password=_refuse_password)
     except ssl.SSLError as error:
-        reason = error.reason or "not a PEM file with a certificate"
-        raise ConfigError(f"{files.certificate_file}: ingress.certificate_file, ingress.key_file: {reason}") from error
-    except OSError as error:
-        raise ConfigError(f"{error.filename or files.certificate_file}: {error.strerror}") from error
-    context.end_point = _hash_certificate(files)
+        raise ConfigError(_explain(error, files)) from error
+    except OSError as error:  # the certificate was just read
+        raise ConfigError(f"{files.key_file}: ingress.key_file: {error.strerror}") from error
     return context
 
 
-def _hash_certificate(files: CertificateFiles) -> bytes:
+def _explain(error: ssl.SSLError, files: CertificateFiles) -> str:
+    place = f"{files.key_file}: ingress.key_file"
+    if not error.reason:  # the certificate was just read, and OpenSSL has no word for what is wrong
+        return f"{place}: not a PEM file with a private key, or it has a passphrase"
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"{place}: does not belong to the certificate in {files.certificate_file}"
+    return f"{files.certificate_file}: ingress.certificate_file: {error.reason}"
+
+
+def _hash_certificate(certificate: x509.Certificate) -> bytes:
     """Compute tls-server-end-point (RFC 5929 section 4.1); nothing where it is not defined, as for Ed25519."""
-    certificate = _read_certificate(files)
     try:
         algorithm = certificate.signature_hash_algorithm
     except UnsupportedAlgorithm:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from ptt.core.errors import ConfigError
 from ptt.settings.accounts import Account, find_account, find_double
-from ptt.settings.checks import explain, list_missing
+from ptt.settings.checks import explain, format_place, list_missing, name_key
 from ptt.settings.model import (
     Certificate,
     DnsUpdate,
@@ -56,6 +56,7 @@ __all__ = [
     "Section",
     "Settings",
     "Signing",
+    "Survey",
     "Up",
     "Users",
     "find_account",
@@ -68,7 +69,12 @@ __all__ = [
     "read_password",
     "redact",
     "redact_url",
+    "survey_settings",
 ]
+
+
+DEFAULT_FILE = "ptt.toml"
+"""What an error names as the place of a key where there is no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +84,22 @@ class Loaded:
     settings: Settings
     origins: Mapping[str, str]
     file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Settings as far as they are right, and all that is wrong with them."""
+
+    loaded: Loaded
+    """What is refused has its default here."""
+    problems: tuple[str, ...]
+    """Lines ``file: key: reason``."""
+    wrong_keys: frozenset[str]
+    """Keys, or sections, that are refused, missing, or name what cannot be read."""
+
+    def locate(self, key: str) -> str:
+        """Give ``file: key``, the place that a problem with this key is told of."""
+        return format_place(key, self.loaded.origins.get(key, str(self.loaded.file or DEFAULT_FILE)))
 
 
 def load_settings(config: Path | None = None, *, role: str | None = None) -> Settings:
@@ -95,6 +117,22 @@ def load_settings(config: Path | None = None, *, role: str | None = None) -> Set
 
 def load_with_origins(config: Path | None = None, *, role: str | None = None) -> Loaded:
     """Load the settings and say where they came from; see `load_settings`."""
+    survey = survey_settings(config, role=role)
+    if survey.problems:
+        raise ConfigError(*survey.problems)
+    return survey.loaded
+
+
+def survey_settings(config: Path | None = None, *, role: str | None = None) -> Survey:
+    """Load what is right of the settings, and list what is not.
+
+    Args:
+        config: see `load_settings`.
+        role: see `load_settings`.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no TOML.
+    """
     environment = get_environment()
     kinds = dict(_list_kinds())
     file = find_file(config, environment)
@@ -103,17 +141,16 @@ def load_with_origins(config: Path | None = None, *, role: str | None = None) ->
     values = {key: value for layer in layers for key, value in layer.values.items()}
     origins = {key: origin for layer in layers for key, origin in layer.origins.items()}
     problems = [problem for layer in layers for problem in layer.problems]
-    source = str(file or "ptt.toml")
-    settings = Settings()
-    try:
-        settings = Settings.model_validate(_nest(values))
-    except ValidationError as error:
-        problems += explain(error, Settings, origins, source)
+    source = str(file or DEFAULT_FILE)
+    settings, error = _validate(values)
+    found = explain(error, Settings, origins, source) if error else []
     if role:
-        problems += list_missing(role, values, origins, source)
-    if problems:
-        raise ConfigError(*problems)
-    return Loaded(settings=settings, origins=origins, file=file)
+        found += list_missing(role, values, origins, source)
+    return Survey(
+        loaded=Loaded(settings=settings, origins=origins, file=file),
+        problems=tuple(dict.fromkeys([*problems, *(problem.line for problem in found)])),
+        wrong_keys=frozenset(problem.key for problem in found),
+    )
 
 
 def list_fields() -> Iterator[tuple[str, FieldInfo]]:
@@ -144,6 +181,17 @@ def _list_kinds() -> Iterator[tuple[str, Kind]]:
             yield key, "path"
         else:
             yield key, "json" if get_origin(field.annotation) is tuple else "text"
+
+
+def _validate(values: Mapping[str, object]) -> tuple[Settings, ValidationError | None]:
+    """Give the settings without what is refused, and the refusal."""
+    try:
+        return Settings.model_validate(_nest(values)), None
+    except ValidationError as error:
+        refused = {name_key(detail) for detail in error.errors()}
+        kept = {key: value for key, value in values.items() if not {key, key.partition(".")[0]} & refused}
+        # What is refused now only misses what was refused before.
+        return (_validate(kept)[0] if len(kept) < len(values) else Settings()), error
 
 
 def _nest(values: Mapping[str, object]) -> dict[str, object]:

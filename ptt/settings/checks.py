@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
@@ -76,7 +77,17 @@ _SECRETS = ("url", "repository")
 """Parts of keys whose values may hold a password and are not shown."""
 
 
-def list_missing(role: str, values: Mapping[str, object], origins: Mapping[str, str], source: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one key."""
+
+    key: str
+    """Dotted, and in a list of tables with the number and the name: ``ingress.certificates[0].key_file``."""
+    line: str
+    """``file: key: reason``."""
+
+
+def list_missing(role: str, values: Mapping[str, object], origins: Mapping[str, str], source: str) -> Iterator[Problem]:
     """List what the role needs and lacks, and what it cannot read.
 
     Args:
@@ -89,30 +100,26 @@ def list_missing(role: str, values: Mapping[str, object], origins: Mapping[str, 
     needed = dict.fromkeys(key for name in roles for key in NEEDS[name])
     if role == ONE_HOST:
         del needed["redis.url"]
-    problems = [
-        f"{source}: {key}: missing; `{role}` needs it"
-        for key in needed
-        if not values.get(key) and not values.get(FALLBACKS.get(key, ""))
-    ]
+    for key in needed:
+        if not values.get(key) and not values.get(FALLBACKS.get(key, "")):
+            yield Problem(key, f"{source}: {key}: missing; `{role}` needs it")
     for key in dict.fromkeys(key for name in roles for key in READS[name]):
-        problems += [
-            f"{_place(name, origins[key])}: cannot be read: {reason}"
-            for name, path in _list_files(key, values.get(key))
-            if (reason := _try_to_read(key, Path(path)))
-        ]
+        for name, path in _list_files(key, values.get(key)):
+            if reason := _try_to_read(key, Path(path)):
+                yield Problem(name, f"{format_place(name, origins[key])}: cannot be read: {reason}")
         if not (key == SEAL_KEY and _is_shared_by_roles(values)):
-            problems += _list_exposed(key, values.get(key), origins.get(key, source))
-    return problems
+            yield from _list_exposed(key, values.get(key), origins.get(key, source))
 
 
-def _list_exposed(key: str, value: object, origin: str) -> Iterator[str]:
+def _list_exposed(key: str, value: object, origin: str) -> Iterator[Problem]:
     """Find fault with a secret file that others may read; systemd's credentials are systemd's to guard."""
     if key not in OURS_ALONE or not isinstance(value, str) or origin == value:
         return
     with suppress(OSError):  # said already
         status = Path(value).stat()
         if stat.S_ISREG(status.st_mode) and (mode := stat.S_IMODE(status.st_mode)) & 0o077:
-            yield f"{_place(key, origin)}: has mode {mode:04o}: must be 0600, so that nobody else reads it"
+            place = format_place(key, origin)
+            yield Problem(key, f"{place}: has mode {mode:04o}: must be 0600, so that nobody else reads it")
 
 
 def _is_shared_by_roles(values: Mapping[str, object]) -> bool:
@@ -136,16 +143,20 @@ def _list_files(key: str, value: object) -> Iterator[tuple[str, str]]:
                 yield f"{key}[{number}].{name}", path
 
 
-def explain(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], source: str) -> list[str]:
-    """Give one line for each value that pydantic refused."""
-    return list(dict.fromkeys(_explain_one(detail, model, origins, source) for detail in error.errors()))
+def explain(error: ValidationError, model: type[BaseModel], origins: Mapping[str, str], source: str) -> list[Problem]:
+    """Give one problem for each value that pydantic refused; the key is the one that ptt.toml would have."""
+    return [Problem(name_key(detail), _explain_one(detail, model, origins, source)) for detail in error.errors()]
+
+
+def name_key(detail: "ErrorDetails") -> str:
+    """Give the key, or the section, whose value pydantic refused."""
+    return ".".join(str(part) for part in detail["loc"][:2])
 
 
 def _explain_one(detail: "ErrorDetails", model: type[BaseModel], origins: Mapping[str, str], source: str) -> str:
     location = detail["loc"]
     dotted = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    key = ".".join(str(part) for part in location[:2])
-    place = _place(dotted, origins.get(key, source))
+    place = format_place(dotted, origins.get(name_key(detail), source))
     if detail["type"] == "extra_forbidden":
         return f"{place}: unknown key{suggest(str(location[-1]), _list_names(model, location[:-1]))}"
     if detail["type"] == "missing":
@@ -157,7 +168,8 @@ def _explain_one(detail: "ErrorDetails", model: type[BaseModel], origins: Mappin
     return f"{place}: {reason}"
 
 
-def _place(key: str, origin: str) -> str:
+def format_place(key: str, origin: str) -> str:
+    """Give ``file: key``, or the name of the variable that the key is set by."""
     # The name of a variable says its key already.
     own = f"environment: {format_variable(key)}"
     return origin if origin in {own, own + FILE_SUFFIX} else f"{origin}: {key}"

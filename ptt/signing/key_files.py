@@ -138,7 +138,7 @@ def save_private_key(path: Path, key: PrivateKey) -> None:
 def list_exposed(keys_dir: Path) -> list[str]:
     """Give one line for each private key that others than its owner may use."""
     modes = ((path, stat.S_IMODE(path.stat().st_mode)) for path in sorted(keys_dir.glob(f"*/*{KEY_SUFFIX}")))
-    return [f"{path}: {_explain_mode(mode)}" for path, mode in modes if mode & ~_MODE]
+    return [f"{path}: signing.keys_dir: {_explain_mode(mode)}" for path, mode in modes if mode & ~_MODE]
 
 
 def load_status(path: Path) -> KeyStatus:

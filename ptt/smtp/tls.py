@@ -3,6 +3,8 @@
 import ssl
 from enum import StrEnum
 
+from ptt.core.errors import ConfigError
+
 
 class TlsPolicy(StrEnum):
     """Part of the name of a kept connection: one made under a weaker policy is never used for a stronger one."""
@@ -33,7 +35,14 @@ def make_verified_context(ca_file: str | None = None) -> ssl.SSLContext:
 
     Args:
         ca_file: PEM file of trust anchors; the system's when None.
+
+    Raises:
+        ConfigError: the file cannot be used.
     """
-    context = ssl.create_default_context(cafile=ca_file)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        reason = "not a PEM file with certificates" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"{ca_file}: relay.ca_file: {reason}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -8,6 +8,8 @@ from typing import Any
 import redis
 import redis.asyncio
 
+from ptt.core.errors import ConfigError
+
 SOCKET_TIMEOUT_S = 5.0
 """Longest wait for one answer: ingress owes its client a 451 within 5 s when Redis is away."""
 
@@ -43,6 +45,32 @@ class RedisAddress:
         return common
 
 
+def check_files(address: RedisAddress) -> None:
+    """See whether the files for TLS, if it is spoken, hold what they should.
+
+    Raises:
+        ConfigError: one line for each that does not.
+    """
+    if not address.url.startswith("rediss:"):
+        return
+    problems = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if address.ca_file is not None:
+        try:
+            context.load_verify_locations(address.ca_file)
+        except OSError as error:
+            problems.append(f"{address.ca_file}: redis.ca_file: {_explain(error, 'certificates')}")
+    if address.certificate_file is not None:
+        try:
+            # Without a password to try, OpenSSL would ask on the terminal for the passphrase of an encrypted key.
+            context.load_cert_chain(address.certificate_file, address.key_file, password=lambda: "")
+        except OSError as error:
+            reason = _explain(error, "a certificate, or the key is none or has a passphrase")
+            problems.append(f"{address.certificate_file}: redis.certificate_file: {reason}")
+    if problems:
+        raise ConfigError(*problems)
+
+
 def connect(address: RedisAddress) -> redis.Redis:
     """Make a client for one thread or process; it connects when it is used."""
     return redis.Redis.from_url(address.url, **address.options())
@@ -51,6 +79,12 @@ def connect(address: RedisAddress) -> redis.Redis:
 def connect_async(address: RedisAddress) -> redis.asyncio.Redis:
     """Make a client for one event loop; it connects when it is used."""
     return redis.asyncio.Redis.from_url(address.url, **address.options())
+
+
+def _explain(error: OSError, content: str) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error)
+    return "its key is of another one" if error.reason == "KEY_VALUES_MISMATCH" else f"not a PEM file with {content}"
 
 
 def _text(path: Path | None) -> str | None:

@@ -50,20 +50,33 @@ class Source(Protocol):
 
 
 def open_source(access: Access) -> Source:
-    """Open the repository.
+    """Open the repository, and make the folder for the clone of one elsewhere.
 
     Raises:
-        ConfigError: there is none at that path, or the URL cannot be used.
+        ConfigError: there is none at that path, or the URL or the folder cannot be used.
+    """
+    check_source(access)
+    if access.clone_dir is None or not is_remote(access.repository):
+        return LocalSource(access)
+    return RemoteSource(access, access.clone_dir)
+
+
+def check_source(access: Access) -> None:
+    """See whether the repository can be opened, or its clone if there is one already; asks no network, makes nothing.
+
+    Raises:
+        ConfigError: there is none at that path, or the URL or the clone cannot be used.
     """
     try:
         check_repository(access.repository)
     except MalformedInput as error:
         raise ConfigError(f"users.repository: {error}") from error
     if not is_remote(access.repository):
-        return LocalSource(access)
-    if access.clone_dir is None:
+        LocalSource(access)
+    elif access.clone_dir is None:
         raise ConfigError("users.clone_dir: missing; a repository elsewhere needs it")
-    return RemoteSource(access, access.clone_dir)
+    else:
+        _check_folder(access.clone_dir, access.repository)
 
 
 def open_repository(path: str | Path) -> pygit2.Repository:
@@ -198,14 +211,28 @@ def make_clone(clone_dir: Path, repository: str) -> None:
         ConfigError: it is the clone of something else.
         Unavailable: there is something that is no repository.
     """
-    name = _name_remote(repository)
     if not (clone_dir / "HEAD").exists():
         clone_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pygit2.init_repository(clone_dir, bare=True).config[_CLONE_OF] = name
+        pygit2.init_repository(clone_dir, bare=True).config[_CLONE_OF] = _name_remote(repository)
+    _check_clone(clone_dir, repository)
+
+
+def _check_folder(clone_dir: Path, repository: str) -> None:
+    """See whether the folder is the clone, or is to be made."""
+    try:
+        if clone_dir.exists() and not clone_dir.is_dir():
+            raise ConfigError(f"users.clone_dir: {clone_dir}: is no folder")
+        if (clone_dir / "HEAD").exists():
+            _check_clone(clone_dir, repository)
+    except (Unavailable, *GIT_ERRORS) as error:
+        raise ConfigError(f"users.clone_dir: {clone_dir}: {error}") from error
+
+
+def _check_clone(clone_dir: Path, repository: str) -> None:
     config = open_repository(clone_dir).config
     found = config[_CLONE_OF] if _CLONE_OF in config else ""  # noqa: SIM401 - it is no dict and has no get
     # The threat: users.repository was changed, and the users of the old one could still log in.
-    if found != name:
+    if found != _name_remote(repository):
         raise ConfigError(f"users.clone_dir: {clone_dir} is the clone of {found!r}; remove it or name another folder")
 
 

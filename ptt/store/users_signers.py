@@ -48,8 +48,9 @@ class Signers:
         """See whether files and tools are there.
 
         Raises:
-            ConfigError: one is not.
+            ConfigError: one line for each that is not.
         """
+        problems = []
         for key, file, tool in (
             ("signers_file", self.ssh_file, "ssh-keygen"),
             ("gpg_signers_file", self.gpg_file, "gpgv"),
@@ -57,11 +58,13 @@ class Signers:
             if file is None:
                 continue
             if shutil.which(tool, path=PATH) is None:
-                raise ConfigError(f"users.{key}: needs the program {tool}, which is not installed")
+                problems.append(f"users.{key}: needs the program {tool}, which is not installed")
             try:
                 file.open("rb").close()
             except OSError as error:
-                raise ConfigError(f"{file}: users.{key}: {error.strerror}") from error
+                problems.append(f"{file}: users.{key}: {error.strerror}")
+        if problems:
+            raise ConfigError(*problems)
 
     def check(self, commit: pygit2.Commit) -> None:
         """See whether one of the signers has signed the commit.

@@ -15,6 +15,7 @@ from ptt.tasks import relay as relay_task
 from ptt.tasks import sign as sign_task
 from ptt.tasks.app import create_app, format_broker_tls, format_broker_url
 from ptt.workers import relay, sign
+from ptt.workers.readiness import load_ready
 from ptt.workers.roles import PttCelery, Role
 from ptt.workers.wiring import end_with
 
@@ -39,7 +40,7 @@ def build_app() -> PttCelery:
         format_broker_tls(url, tls.ca_file, tls.certificate_file, tls.key_file),
     )
     app.roles = ROLES
-    app.load = lambda role: load_settings(role=role)
+    app.load = lambda role: load_ready(None, role, (ROLES[role].list_checks,)).settings
     sign_task.register(app, lambda: app.service())  # noqa: PLW0108 - the service is set when the role is known
     relay_task.register(app, lambda: app.service)
     signals.setup_logging.connect(_configure_logging, weak=False)

@@ -25,15 +25,12 @@ from ptt.ingress.crowd import Crowd
 from ptt.ingress.guard import Guard
 from ptt.ingress.listener import Listener
 from ptt.ingress.session import House
-from ptt.ingress.tls import CertificateFiles, ServerTls
-from ptt.settings import Listen, Settings, load_settings
+from ptt.settings import Listen, Settings
 from ptt.store.guesses import RedisGuesses
 from ptt.store.spool import connect_spool
-from ptt.store.tokens import JwtTokens, TokenRules
-from ptt.store.users import GitUsers
-from ptt.store.users_signers import Signers
-from ptt.store.users_transfer import Access
+from ptt.workers.ingress_files import list_checks, load_tls, open_tokens, open_users
 from ptt.workers.lag import watch_lag
+from ptt.workers.readiness import load_ready
 from ptt.workers.sockets import allow_open_files, take_sockets
 from ptt.workers.wiring import read_seal_key, redis_address
 
@@ -52,9 +49,9 @@ class Entrance:
         """
         self._settings = settings
         self._seal_key = read_seal_key(settings)
-        self._tls = _load_tls(settings)
-        self._tokens = _open_tokens(settings)
-        self._users = _open_users(settings)
+        self._tls = load_tls(settings)
+        self._tokens = open_tokens(settings)
+        self._users = open_users(settings)
         self._stopping = asyncio.Event()
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -152,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parse_arguments(arguments)
     try:
-        settings = load_settings(options.config, role="ingress")
+        settings = load_ready(options.config, "ingress", (list_checks,)).settings
         if options.allow_unsafe_redis:
             redis = settings.redis.model_copy(update={"allow_unsafe": True})
             settings = settings.model_copy(update={"redis": redis})
@@ -178,46 +175,6 @@ def _parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="start although Redis may lose what it acknowledged; for experiments only",
     )
     return parser.parse_args(arguments)
-
-
-def _load_tls(settings: Settings) -> ServerTls:
-    ingress = settings.ingress
-    certificates = ingress.all_certificates
-    # One without the other: the certificate that was meant would silently not be served.
-    if not certificates or (ingress.certificate_file is None) is not (ingress.key_file is None):
-        raise ConfigError("ingress: certificate_file, key_file: missing")
-    files = [CertificateFiles(one.certificate_file, one.key_file) for one in certificates]
-    return ServerTls(files, ingress.client_ca_file)
-
-
-def _open_tokens(settings: Settings) -> JwtTokens | None:
-    oauth = settings.oauth
-    if oauth.keys_file is None:
-        return None
-    return JwtTokens(
-        TokenRules(
-            keys_file=oauth.keys_file,
-            issuer=oauth.issuer,
-            audience=oauth.audience,
-            algorithms=oauth.algorithms,
-            login_claim=oauth.login_claim,
-            scope=oauth.scope,
-        )
-    )
-
-
-def _open_users(settings: Settings) -> GitUsers:
-    users = settings.users
-    access = Access(
-        repository=users.repository,
-        branch=users.branch,
-        clone_dir=users.clone_dir,
-        ssh_key_file=users.ssh_key_file,
-        password_file=users.password_file,
-        known_hosts_file=users.known_hosts_file,
-        allows_rewind=users.allow_rewind,
-    )
-    return GitUsers(access, Signers(ssh_file=users.signers_file, gpg_file=users.gpg_signers_file))
 
 
 def _make_endpoint(listen: Listen) -> Endpoint:

@@ -202,7 +202,7 @@ def make_keeper(settings: Settings, now: Callable[[], datetime]) -> Keeper:
     """
     signing, publisher = settings.signing, make_publisher(settings)
     if signing.rotate_after_days and publisher.primary is None:
-        raise ConfigError("ptt.toml: signing.rotate_after_days: needs dns_update.server: keys must publish themselves")
+        raise ConfigError("signing.rotate_after_days: needs dns_update.server: keys must publish themselves")
     if publisher.primary is not None:
         # One attempt: the pass comes again by itself, and the primary is not to be pressed.
         publisher = replace(publisher, primary=replace(publisher.primary, attempts=1))

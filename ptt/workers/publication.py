@@ -144,6 +144,7 @@ def _make_primary(settings: Settings) -> Primary | None:
     if update.server is None:
         return None
     if update.tsig_secret_file is None or not update.tsig_key_name:
-        raise ConfigError("ptt.toml: dns_update: tsig_key_name and tsig_secret_file must be set with server")
+        absent = "tsig_secret_file" if update.tsig_key_name else "tsig_key_name"
+        raise ConfigError(f"dns_update.{absent}: missing; dns_update.server needs it")
     tsig_key = load_tsig_key(update.tsig_key_name, update.tsig_secret_file, update.tsig_algorithm)
     return Primary(address=str(update.server), port=update.port, key=tsig_key)

@@ -1,6 +1,8 @@
 """The relay role: builds queue, resolver and courier for one event loop."""
 
 import random
+from collections.abc import Iterator
+from functools import partial
 
 from celery import Celery, signals
 
@@ -9,11 +11,14 @@ from ptt.dns.resolver import DnsResolver
 from ptt.settings import Settings
 from ptt.smtp.courier import CourierOptions, SmtpCourier
 from ptt.smtp.timeouts import DEAD_S, make_timeouts
+from ptt.smtp.tls import make_verified_context
 from ptt.store.connection import RedisAddress
 from ptt.store.relay_queue import RelayQueue
 from ptt.tasks.attempt import AttemptPolicy
 from ptt.tasks.relay import RelayService
+from ptt.workers.readiness import Check
 from ptt.workers.roles import Role
+from ptt.workers.wiring import check_redis_files
 
 
 def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
@@ -38,7 +43,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
             messages_per_connection=relay.messages_per_connection,
             timeouts=make_timeouts(relay.timeout_scale),
             dead_s=DEAD_S * relay.timeout_scale,
-            ca_file=str(relay.ca_file) if relay.ca_file else None,
+            ca_file=_name_ca_file(settings),
         ),
     )
     lease_s = settings.queue.lease_s
@@ -49,9 +54,19 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
         maillog.announce("relay.started", hostname=settings.ehlo_hostname)
 
 
+def list_checks(settings: Settings) -> Iterator[Check]:
+    """List what can be wrong with the files."""
+    yield check_redis_files(settings)
+    yield Check(("relay.ca_file",), partial(make_verified_context, _name_ca_file(settings)))
+
+
+def _name_ca_file(settings: Settings) -> str | None:
+    return str(settings.relay.ca_file) if settings.relay.ca_file else None
+
+
 def concurrency(settings: Settings) -> int:
     """Give the number of destinations that are worked on at once."""
     return settings.relay.destinations
 
 
-ROLE = Role(pool="ptt.workers.pool:AsyncioPool", concurrency=concurrency, prepare=prepare)
+ROLE = Role(pool="ptt.workers.pool:AsyncioPool", concurrency=concurrency, prepare=prepare, list_checks=list_checks)

@@ -19,6 +19,7 @@ from ptt.core.errors import MalformedInput, PttError
 from ptt.settings import Settings
 from ptt.store.connection import RedisAddress
 from ptt.store.server import check_server
+from ptt.workers.readiness import Checks
 from ptt.workers.wiring import end_with, redis_address
 
 
@@ -31,6 +32,8 @@ class Role:
     concurrency: Callable[[Settings], int]
     prepare: Callable[[Celery, Settings, RedisAddress], None]
     """Builds what the role works with; called before the pool starts."""
+    list_checks: Checks = lambda _: ()
+    """Lists what can be wrong with its files."""
 
 
 def choose_role(queues: object, roles: Mapping[str, Role]) -> str:

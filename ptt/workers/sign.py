@@ -3,9 +3,9 @@
 import ctypes
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 
 from celery import Celery, signals
 
@@ -25,8 +25,9 @@ from ptt.store.sweep import SweepThread
 from ptt.tasks.report import ReportService, SignRole
 from ptt.tasks.sign import SignService
 from ptt.workers.keeper import KeeperThread, make_keeper
+from ptt.workers.readiness import Check
 from ptt.workers.roles import Role
-from ptt.workers.wiring import read_seal_key
+from ptt.workers.wiring import check_redis_files, read_seal_key
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,8 +46,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     seal_key = read_seal_key(settings)
     keys_dir = settings.signing.keys_dir
     assert keys_dir is not None  # noqa: S101 - load_settings has checked what the role needs
-    if exposed := list_exposed(keys_dir):
-        raise ConfigError(*exposed)
+    check_exposed(settings)
 
     @cache
     def build() -> SignRole:
@@ -89,6 +89,28 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
         keeper.stop()
 
 
+def list_checks(settings: Settings) -> Iterator[Check]:
+    """List what can be wrong with the files."""
+    yield check_redis_files(settings)
+    yield Check(("ingress.seal_key_file",), partial(read_seal_key, settings))
+    yield Check(("signing.keys_dir",), partial(check_exposed, settings))
+    yield Check(
+        ("signing.keys_dir", "signing.rotate_after_days", "dns_update.tsig_key_name", "dns_update.tsig_secret_file"),
+        partial(make_keeper, settings, _now),
+    )
+
+
+def check_exposed(settings: Settings) -> None:
+    """See whether each private key is for us alone.
+
+    Raises:
+        ConfigError: one line for each that is not.
+    """
+    keys_dir = settings.signing.keys_dir
+    if keys_dir is not None and (exposed := list_exposed(keys_dir)):
+        raise ConfigError(*exposed)
+
+
 def make_policies(settings: Settings) -> Mapping[Domain, SigningPolicy]:
     """Give how domains are signed that are not signed in the usual way."""
     return {
@@ -106,4 +128,4 @@ def concurrency(settings: Settings) -> int:
     return settings.signing.processes or os.cpu_count() or 1
 
 
-ROLE = Role(pool="prefork", concurrency=concurrency, prepare=prepare)
+ROLE = Role(pool="prefork", concurrency=concurrency, prepare=prepare, list_checks=list_checks)

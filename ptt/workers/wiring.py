@@ -1,13 +1,15 @@
 """From Settings to the plain values that the adapters take; shared by the composition roots."""
 
 import sys
+from functools import partial
 from typing import NoReturn
 
 from ptt.core.errors import ConfigError, MalformedInput, PttError, decide_exit_code
 from ptt.core.seal import parse_seal_key
 from ptt.settings import Settings
-from ptt.store.connection import RedisAddress
+from ptt.store.connection import RedisAddress, check_files
 from ptt.workers.embedded import find_running
+from ptt.workers.readiness import Check
 
 
 def redis_address(settings: Settings) -> RedisAddress:
@@ -42,6 +44,12 @@ def _make_address(settings: Settings, url: str) -> RedisAddress:
     )
 
 
+def check_redis_files(settings: Settings) -> Check:
+    """Give the check of the files for TLS to Redis; there is nothing in them without redis.url."""
+    keys = ("redis.url", "redis.ca_file", "redis.certificate_file", "redis.key_file")
+    return Check(keys, partial(check_files, _make_address(settings, settings.spool_url or "")))
+
+
 def read_seal_key(settings: Settings) -> bytes:
     """Read the 32 octets that ingress and sign share.
 
@@ -55,6 +63,8 @@ def read_seal_key(settings: Settings) -> bytes:
         return parse_seal_key(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: ingress.seal_key_file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: ingress.seal_key_file: not base64") from error
     except MalformedInput as error:
         raise ConfigError(f"{path}: ingress.seal_key_file: {error}") from error
 

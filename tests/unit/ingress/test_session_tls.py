@@ -174,5 +174,5 @@ def test_certificate_that_cannot_be_used_is_a_configuration_error(tmp_path: Path
     certificate.key_file.write_text(
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIBpjBABgkqhkiG9w0BBQ0wMzAb\n-----END ENCRYPTED PRIVATE KEY-----\n"
     )
-    with pytest.raises(ConfigError, match=r"certificate\.pem"):
+    with pytest.raises(ConfigError, match=r"key\.pem: ingress\.key_file: not a PEM"):
         ServerTls([CertificateFiles(certificate.certificate_file, certificate.key_file)])

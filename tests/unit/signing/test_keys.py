@@ -319,7 +319,7 @@ def test_list_exposed_names_each_key_that_others_may_use(ring: KeyRing, tmp_path
     assert list_exposed(tmp_path) == []
     ring.get_path(bad).chmod(0o604)
     assert list_exposed(tmp_path) == [
-        f"{ring.get_path(bad)}: has mode 0604: must be 0600, so that nobody else reads it"
+        f"{ring.get_path(bad)}: signing.keys_dir: has mode 0604: must be 0600, so that nobody else reads it"
     ]
     assert good.selector == "good"
 
