@@ -1,7 +1,7 @@
 """`make chaos`: runs the experiments and prints their figures.
 
 ``python -m tests.chaos.run [--full] [--seed N] [--case NAME ...] [--rounds N]``; the figures can be overridden by
-``--messages``, ``--rate`` and ``--faults``. Exit code 1 if anything did not hold.
+``--messages``, ``--rate`` and ``--faults``, settings by ``--set PTT_RELAY__CONNECTIONS_PER_HOST=1``. Exit code 1 if anything did not hold.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def format_result(result: Result) -> str:
         title,
         f"  seed {result.seed}, {result.load.rate:g}/s, {result.faults} faults, {result.elapsed_s:.0f} s",
         f"  {figures}",
+        f"  {result.figures.doubled / max(1, result.faults):.2f} doubled for each fault",
         *(f"  {'pass' if one.holds else 'FAIL'} {one.name}: {one.detail}" for one in result.checks),
     ]
     if result.folder:
@@ -71,10 +72,18 @@ def _choose(options: argparse.Namespace) -> list[Case]:
             small=replace(case.small, **changes),
             full=replace(case.full, **changes),
             relays=options.relays or case.relays,
+            settings={**case.settings, **dict(_split_setting(one) for one in options.set)},
         )
         for case in CASES
         if not options.case or case.name in options.case
     ]
+
+
+def _split_setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.startswith("PTT_"):
+        sys.exit(f"--set wants PTT_NAME=VALUE, not {text!r}")
+    return name, value
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -89,6 +98,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--outage-s", type=float)
     parser.add_argument("--life-s", type=float)
     parser.add_argument("--relays", type=int, help="relay processes")
+    parser.add_argument("--set", action="append", default=[], metavar="PTT_NAME=VALUE", help="a setting of the site")
     return parser.parse_args()
 
 
