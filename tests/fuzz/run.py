@@ -1,5 +1,6 @@
 """Long runs: ``make fuzz FUZZ="--target path --executions 1000000 --seed 7"``. Coverage guided, by atheris.
 
+With ``--blind`` the inputs are changed seeds, as in the test suite, and nothing is watched: many times as fast.
 Each target runs in a process of its own, because the engine does not come back. An input that breaks a rule is kept in
 tests/data/fuzz/<target>/, where the test suite tries it from then on. Exits 1 if there was any.
 """
@@ -17,8 +18,11 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import atheris
+
+from tests.fuzz.mutation import Mutator
 
 SAVED = Path(__file__).parents[1] / "data/fuzz"
 MAX_SAVED = 20
@@ -30,10 +34,11 @@ HANG_S = 30
 class Run:
     """One target for some time."""
 
-    def __init__(self, name: str, executions: int) -> None:
+    def __init__(self, name: str, executions: int, *, is_blind: bool) -> None:
         """Prepare; imports all that is watched."""
         # Nothing of ptt may be imported before: what is, is not watched.
-        with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["ptt"]):
+        watched = ["nothing"] if is_blind else ["ptt"]
+        with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=watched):
             from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - see above
         self.target = TARGETS[name]
         self._left = self._executions = executions
@@ -73,6 +78,16 @@ class Run:
         atheris.Setup([sys.argv[0], *settings, str(folder), str(own)], self._try)
         atheris.Fuzz()
 
+    def start_blind(self, seed: int) -> NoReturn:
+        """Run without the engine; ends the process."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._end())
+        mutator = Mutator(self.target, seed)
+        for octets in self.target.seeds:
+            self._try(octets)
+        while True:
+            self._try(mutator.make())
+
     def _try(self, octets: bytes) -> None:
         try:
             self.target.check(octets)
@@ -111,12 +126,16 @@ def main() -> int:
     parser.add_argument("--target", action="append", help="may be repeated")
     parser.add_argument("--executions", type=int, default=100_000, help="of each target [100000]")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--blind", action="store_true", help="changed seeds, not guided by coverage")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         logging.getLogger().addHandler(logging.NullHandler())
         folder = Path(tempfile.mkdtemp())
-        Run(arguments.child, arguments.executions).start(arguments.seed, folder)
+        run = Run(arguments.child, arguments.executions, is_blind=arguments.blind)
+        if arguments.blind:
+            run.start_blind(arguments.seed)
+        run.start(arguments.seed, folder)
     codes = [_run_child(name, arguments) for name in arguments.target or _list_names()]
     return int(any(codes))
 
@@ -126,6 +145,7 @@ def _run_child(name: str, arguments: argparse.Namespace) -> int:
     own.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "tests.fuzz.run", "--child", name]
     argv += ["--executions", str(arguments.executions), "--seed", str(arguments.seed)]
+    argv += ["--blind"] if arguments.blind else []
     # The child's end is sudden: what it wrote is removed here.
     with tempfile.TemporaryDirectory(prefix="ptt-fuzz-") as folder:
         code = subprocess.run(argv, check=False, env={**os.environ, "TMPDIR": folder}).returncode
