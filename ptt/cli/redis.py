@@ -29,7 +29,7 @@ def redis() -> None:
 )
 @click.pass_obj
 def acl(obj: dict[str, Path | None], urls: Path | None) -> None:
-    """Print an ACL file with one user for each role; the default user is off.
+    """Print an ACL file with one user for each role; nobody can log in as the default user.
 
     Without --urls the users have no passwords, and cannot log in until you give them one. With it they are random, and
     kept in the files of that folder (mode 0600), which roles take by PTT_REDIS__URL_FILE. A password that is there

@@ -12,6 +12,7 @@ import tenacity
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ptt.core.errors import ConfigError, Unavailable
+from ptt.store.acl import REPLAYED
 from ptt.store.connection import RedisAddress, connect
 from ptt.store.runner import load_library
 from ptt.store.scripts import LIBRARY, LIBRARY_PREFIX, SCRIPTS, Call, is_missing, translating
@@ -25,6 +26,11 @@ REQUIRED = {
     "maxmemory-policy": ("noeviction", "any other deletes mail when memory is short"),
 }
 """Settings of the server without which ptt does not start, and why."""
+
+FORGETFUL = (
+    "redis: user default: may not do all that ptt writes: this server would leave it out when it reads its append-only file"
+    " again; give that user all rights and no way to log in, as `ptt redis acl` does: user default off resetpass ~* &* +@all"
+)
 
 NOT_LOADED = "redis: this version's functions are not there: run `ptt redis load` as the administrator"
 
@@ -106,11 +112,20 @@ def _ask_problems(client: redis.Redis, stopped: Event) -> list[str]:
         found = {str(name): str(value) for name, value in retrying(client.config_get, *REQUIRED).items()}
     except NoPermissionError:
         found = _read_info(client)
-    return [
+    problems = [
         f"redis: {name}: is {found.get(name, '')!r}, must be {value!r}: {reason}"
         for name, (value, reason) in REQUIRED.items()
         if found.get(name) != value
     ]
+    return problems if _keeps_transactions(client) else [*problems, FORGETFUL]
+
+
+def _keeps_transactions(client: redis.Redis) -> bool:
+    """Tell whether the server, as its default user, may do again what its append-only file holds."""
+    try:
+        return all(client.execute_command("ACL", "DRYRUN", "default", *words) == b"OK" for words in REPLAYED)  # type: ignore[no-untyped-call]
+    except NoPermissionError:
+        return True  # This user may not ask: `ptt redis load` has.
 
 
 def _may_pass(error: BaseException | None) -> bool:

@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 import redis
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
+from ptt.core.errors import ConfigError
 from ptt.store import keys
 from ptt.store.acl import ADMIN, ROLES, RULES, WITHOUT_KEYS, format_acl, name_user
 from ptt.store.connection import RedisAddress
@@ -18,7 +19,7 @@ from ptt.store.scripts import SCRIPTS
 from ptt.store.server import check_server
 from tests.lua_calls import ID, TO, LuaCall, count_calls, list_scripts, read_calls
 from tests.peers.queue_tools import ANN
-from tests.servers.redis import RedisServer, debian_redis, running_server
+from tests.servers.redis import SAFE, RedisServer, debian_redis, running_server
 from tests.spooled import accept, sign
 
 DATA = Path(__file__).parents[1] / "data/acl"
@@ -165,6 +166,45 @@ def test_matrix_of_roles_commands_and_keys_is_the_golden_one(server: RedisServer
 def snapshot(client: redis.Redis) -> dict[bytes, bytes]:
     """Give all keys with their values."""
     return {name: cast("bytes", client.dump(name)) for name in client.scan_iter()}
+
+
+@pytest.mark.parametrize("kind", ["redis", "valkey"])
+async def test_server_with_these_users_keeps_all_mail_when_it_starts_again(tmp_path: Path, kind: str) -> None:
+    """A server reads its append-only file as the default user: what that user may not do, many versions forget."""
+    users = [*format_acl(dict.fromkeys(ROLES, "p")), "user root on >r ~* &* +@all"]
+    (tmp_path / "users.acl").write_text("\n".join(users) + "\n")
+    options = {**SAFE, "aclfile": str(tmp_path / "users.acl")}
+    with running_server(debian_redis() if kind == "redis" else None, options, password="r") as server:
+        check_server(login(server, ADMIN), allow_unsafe=False)
+        queue_ids = [await accept(login(server, "ingress"), number, ANN) for number in range(5)]
+        with server.client() as client:
+            before = [client.hgetall(keys.MESSAGE + queue_id) for queue_id in queue_ids]
+            assert all(before)
+        server.kill()
+        server.start()
+        with server.client() as client:
+            assert [client.hgetall(keys.MESSAGE + queue_id) for queue_id in queue_ids] == before
+            assert client.zrange(keys.SIGN, 0, -1) == [queue_id.encode() for queue_id in queue_ids]
+        with redis.Redis(unix_socket_path=str(server.socket)) as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+
+
+@pytest.mark.parametrize("rights", ["-@all", "~* -@all +@read", "~other +@all"])
+def test_server_that_would_forget_at_its_next_start_is_refused(rights: str) -> None:
+    """Whoever wrote the ACL: a default user with too few rights loses mail, so ptt does not start, nor load."""
+    with running_server(debian_redis()) as server:
+        with redis.Redis(unix_socket_path=str(server.socket)) as client:
+            grant(client)
+            client.execute_command("ACL", "SETUSER", "root", "on", ">r", "~*", "&*", "+@all")  # type: ignore[no-untyped-call]
+            client.execute_command("ACL", "SETUSER", "default", "reset", *rights.split())  # type: ignore[no-untyped-call]
+        for url in (login(server, ADMIN), RedisAddress(url=f"unix://root:r@{server.socket}?db=1")):
+            with pytest.raises(ConfigError, match="user default"):
+                check_server(url, allow_unsafe=False)
+
+
+def login(server: RedisServer, role: str) -> RedisAddress:
+    """Give the server as a role reaches it."""
+    return RedisAddress(url=f"unix://{name_user(role)}:p@{server.socket}?db=1")
 
 
 async def test_relay_that_was_taken_over_is_denied_every_probe(server: RedisServer) -> None:

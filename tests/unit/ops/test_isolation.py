@@ -90,3 +90,10 @@ def test_container_commands_and_variables_are_ours() -> None:
     names = {name.removesuffix("_FILE") for service in SERVICES.values() for name in service.get("environment", ())}
     for name in names - {"PTT_CONFIG"}:
         assert name.removeprefix("PTT_").lower().replace("__", ".") in KEYS, name
+
+
+def test_no_container_of_a_role_can_take_the_place_of_redis() -> None:
+    """Who may write into the folder of the socket may put one of its own there, and hear the passwords of all roles."""
+    for name, service in SERVICES.items():
+        (mount,) = (one for one in service["volumes"] if one.startswith("./run:"))
+        assert mount == ("./run:/run/redis" if name == "redis" else "./run:/run/redis:ro"), name
