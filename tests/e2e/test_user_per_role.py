@@ -4,10 +4,12 @@ The users are numbers without an entry in the system's list, so that nothing is 
 option itself does.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import smtplib
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.e2e.site import DESTINATIONS, MX_ADDRESS, Site
+from tests.e2e.site import DESTINATIONS, MX_ADDRESS, PASSWORD, SENDER, Site
 from tests.e2e.test_whole_path import submit, wait_delivered
 from tests.servers.bind import running_bind
 from tests.servers.ports import free_port
@@ -256,12 +258,49 @@ def test_role_is_started_again_and_reloads(running: Site) -> None:
 def test_supervisor_that_is_killed_takes_all_with_it_and_starts_again(running: Site) -> None:
     """The kernel ends the processes of all four users; what they left is taken up by the next start."""
     assert running.process is not None
+    queue_id = submit_held(running)
     pids = [pid for found in find_pids(running).values() for pid in found]
     running.process.kill()
     running.process.wait()
     wait_until(lambda: not any(is_alive(pid) for pid in pids), "no process is left")
     (running.folder / "log").unlink()
     running.start()
+    assert queue_id in list_queue(running)
+
+
+def test_redis_that_is_killed_still_has_all_mail(running: Site) -> None:
+    """Neither its own crash nor the users in it make Redis forget what was answered with 250."""
+    queue_id, (pid,) = submit_held(running), find_pids(running)["redis"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: find_pids(running)["redis"] not in ([], [pid]), "redis is back")
+    assert queue_id in list_queue(running)
+
+
+def submit_held(site: Site) -> str:
+    """Submit a message that waits for an hour, and give its queue-id."""
+    account = site.account()
+    with smtplib.SMTP_SSL(account.address, account.port, context=account.context) as client:
+        client.login(account.login, PASSWORD)
+        client.mail(SENDER, ["HOLDFOR=3600"])
+        client.rcpt("rita@destination.test")
+        code, text = client.data(f"From: {SENDER}\r\n\r\nlater\r\n")
+    assert code == 250, text
+    return text.decode().rpartition(" ")[2]
+
+
+def list_queue(site: Site) -> set[str]:
+    """Give what `ptt queue list` shows; waits for a Redis that reads its file."""
+    found: set[str] = set()
+
+    def is_read() -> bool:
+        with contextlib.suppress(AssertionError):
+            listing = json.loads(site.ptt("queue", "list", "-o", "json").stdout)
+            found.update(entry["queue_id"] for entry in listing["entries"])
+            return True
+        return False
+
+    wait_until(is_read, "the queue is listed")
+    return found
 
 
 def test_command_runs_as_the_owner_of_its_files(running: Site) -> None:
