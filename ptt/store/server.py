@@ -28,8 +28,9 @@ REQUIRED = {
 """Settings of the server without which ptt does not start, and why."""
 
 FORGETFUL = (
-    "redis: user default: may not do all that ptt writes: this server would leave it out when it reads its append-only file"
-    " again; give that user all rights and no way to log in, as `ptt redis acl` does: user default off resetpass ~* &* +@all"
+    "redis: user default: may not do all that ptt writes: this server would leave it out when it reads its append-only"
+    " file again; give that user all rights and no way to log in, as `ptt redis acl` does:"
+    " user default off resetpass ~* &* +@all"
 )
 
 NOT_LOADED = "redis: this version's functions are not there: run `ptt redis load` as the administrator"

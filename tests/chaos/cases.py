@@ -61,7 +61,7 @@ CASES = (
         title="kill -9 of Redis, away for 0.2 to 6 s",
         inject=faults.kill_redis,
         small=Load(messages=300, rate=40, faults=3, outage_s=6),
-        full=Load(messages=10_000, rate=200, faults=50, outage_s=6, connections=50),
+        full=Load(messages=10_000, rate=200, faults=50, outage_s=6, life_s=5, connections=50),
         may_double=True,
         layout="apart",
         sink_options=_SLOW_SINK,

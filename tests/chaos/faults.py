@@ -83,7 +83,7 @@ async def kill_redis(run: Run) -> None:
             await hear_refusal(run, began)
         outages.append((began, time.monotonic()))
         await asyncio.to_thread(server.start)
-        await asyncio.sleep(1)
+        await asyncio.sleep(run.random.uniform(0.5, 1 + run.load.life_s))
     note_outages(run, outages)
 
 

@@ -1,7 +1,8 @@
 """`make chaos`: runs the experiments and prints their figures.
 
 ``python -m tests.chaos.run [--full] [--seed N] [--case NAME ...] [--rounds N]``; the figures can be overridden by
-``--messages``, ``--rate`` and ``--faults``, settings by ``--set PTT_RELAY__CONNECTIONS_PER_HOST=1``. Exit code 1 if anything did not hold.
+``--messages``, ``--rate`` and ``--faults``, settings by ``--set PTT_RELAY__CONNECTIONS_PER_HOST=1``. Exit code 1 if
+anything did not hold.
 """
 
 import argparse

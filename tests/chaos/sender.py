@@ -65,6 +65,10 @@ def make_offer(account: Account, number: int, attempt: int, mail: Mail) -> Offer
     return Offer(identity, recipient, hashlib.sha256(body).hexdigest(), content)
 
 
+MAX_WAITING = 2_000
+"""Offers that wait for a server that takes nothing: those who have mail do not pile it up without end."""
+
+
 @dataclass
 class Sender:
     """Offers messages and keeps, by id, what became of each offer."""
@@ -99,6 +103,8 @@ class Sender:
             if number >= count and is_over.is_set():
                 break
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            while numbers.qsize() >= MAX_WAITING:  # noqa: ASYNC110 - a queue of bounded size would lose what comes back
+                await asyncio.sleep(0.05)
             numbers.put_nowait(number)
         await numbers.join()
         for worker in workers:
