@@ -195,8 +195,8 @@ def test_server_that_would_forget_at_its_next_start_is_refused(rights: str) -> N
     with running_server(debian_redis()) as server:
         with redis.Redis(unix_socket_path=str(server.socket)) as client:
             grant(client)
-            client.execute_command("ACL", "SETUSER", "root", "on", ">r", "~*", "&*", "+@all")  # type: ignore[no-untyped-call]
-            client.execute_command("ACL", "SETUSER", "default", "reset", *rights.split())  # type: ignore[no-untyped-call]
+            client.execute_command("ACL", "SETUSER", "root", "on", ">r", "~*", "&*", "+@all")
+            client.execute_command("ACL", "SETUSER", "default", "reset", *rights.split())
         for url in (login(server, ADMIN), RedisAddress(url=f"unix://root:r@{server.socket}?db=1")):
             with pytest.raises(ConfigError, match="user default"):
                 check_server(url, allow_unsafe=False)
