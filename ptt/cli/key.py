@@ -9,10 +9,10 @@ import click
 from ptt.cli.exits import NOT_FOUND, PROBLEMS_FOUND, TEMPORARY, Exit
 from ptt.cli.key_life import COMMANDS, domain_argument, wait_option
 from ptt.cli.key_record import format_zone_line, load, now
+from ptt.cli.key_restore import find_missing, restore_records
 from ptt.core.address import Domain
 from ptt.core.signature import parse_selector
 from ptt.signing.key_files import KeyState
-from ptt.signing.key_lock import locking
 from ptt.signing.key_making import (
     KeyKind,
     derive_private_key,
@@ -23,6 +23,7 @@ from ptt.signing.key_making import (
 )
 from ptt.signing.keys import KeyRing, RefusedKey, SigningKey
 from ptt.workers.publication import Publisher, make_publisher, open_ring
+from ptt.workers.rotation import make_life
 
 INSTANTS = (*(f"{state.value}_at" for state in KeyState), "revoked_at")
 WAITING = frozenset({KeyState.CREATED, KeyState.PUBLISHED})
@@ -73,20 +74,29 @@ def create(ctx: click.Context, domain: Domain, selector: str | None, algorithm: 
 @wait_option
 @click.pass_context
 def publish(ctx: click.Context, domain: Domain, wait_s: float) -> None:
-    """Publish the new keys of DOMAIN and let them sign.
+    """Publish the new keys of DOMAIN and let them sign; publish again what is missing of the others.
 
     With [dns_update] the record is sent to the primary DNS server; without, you put it into the zone yourself. A key
-    becomes active once every authoritative server answers exactly its record. Exits with 75 when one lags behind (the
-    key stays published: run this again), or with 4 when nothing was sent and one does not answer it.
+    becomes active, and one that was suspended signs again, once every authoritative server answers exactly its record.
+    Exits with 75 when one lags behind (the key stays published: run this again), with 4 when nothing was sent and one
+    does not answer it, or with 1 when something else stands where a record belongs.
 
     Example: ptt key publish example.org
     """
-    publisher = make_publisher(load(ctx))
-    _list_usable(publisher.ring, domain)
-    with locking(publisher.ring.get_folder(domain)):
-        lagging = _publish_waiting(publisher, domain, wait_s)
+    settings = load(ctx)
+    life = make_life(settings, make_publisher(settings), now, wait_s=wait_s)
+    _list_usable(life.ring, domain)
+    with life.hold(domain):
+        missing, waiting = find_missing(life, domain), _list_waiting(life.ring, domain)
+        if not missing and not waiting:
+            click.echo(f"nothing to publish: all keys of {domain} are published")
+        # First what has signed already: mail waits for it.
+        refused, lagging = restore_records(life, missing)
+        lagging += _publish_waiting(life.publisher, waiting, wait_s)
+    if refused:
+        raise Exit("\n".join(refused + lagging))
     if lagging:
-        raise Exit("\n".join(lagging), TEMPORARY if publisher.primary else PROBLEMS_FOUND)
+        raise Exit("\n".join(lagging), TEMPORARY if life.publisher.primary else PROBLEMS_FOUND)
 
 
 @key.command(name="list")
@@ -112,10 +122,11 @@ def _list_usable(ring: KeyRing, domain: Domain) -> Sequence[SigningKey]:
     return usable
 
 
-def _publish_waiting(publisher: Publisher, domain: Domain, wait_s: float) -> Sequence[str]:
-    keys = [found for found in _list_usable(publisher.ring, domain) if found.status.state in WAITING]
-    if not keys:
-        click.echo(f"nothing to publish: all keys of {domain} are published")
+def _list_waiting(ring: KeyRing, domain: Domain) -> Sequence[SigningKey]:
+    return [found for found in _list_usable(ring, domain) if found.status.state in WAITING]
+
+
+def _publish_waiting(publisher: Publisher, keys: Sequence[SigningKey], wait_s: float) -> list[str]:
     for found in keys:
         publisher.send(found, at=now())
         if publisher.primary:

@@ -17,7 +17,7 @@ from ptt.core.errors import ConfigError, PttError, Unavailable
 from ptt.core.signature import Algorithm
 from ptt.dns.zone import Lag
 from ptt.settings import Settings
-from ptt.signing.key_files import KeyState, KeyStatus
+from ptt.signing.key_files import KeyState
 from ptt.signing.keys import SigningKey
 from ptt.workers.publication import make_publisher
 from ptt.workers.rotation import KeyLife, make_life
@@ -98,7 +98,8 @@ class Keeper:
             _log("key.unverified", key, maillog.WARNING, reason=str(error))
             return key.status.is_signing
         if not lags:
-            self._resume(key)
+            if not key.status.is_signing:
+                self.life.publisher.resume(key)
             return True
         if wrong := [lag for lag in lags if lag.is_wrong]:
             self._suspend(key, wrong)
@@ -111,11 +112,6 @@ class Keeper:
         if key.status.problem != reason:
             self.life.ring.change_status(key, lambda status: status.suspend(reason, now))
         _log("key.suspended", key, maillog.ERROR, reason=reason)
-
-    def _resume(self, key: SigningKey) -> None:
-        if not key.status.is_signing:
-            self.life.ring.change_status(key, KeyStatus.resume)
-            _log("key.resumed", key, maillog.INFO)
 
     def _change(self, domain: Domain, change: Callable[[Domain], None]) -> None:
         try:

@@ -70,7 +70,8 @@ class KeyChecks:
         state = key.status.state
         publish = f"ptt key publish {key.domain}"
         if key.status.problem:
-            return Health.PROBLEM, f"suspended: {key.status.problem}", "repair the record: the key comes back by itself"
+            advice = f"{publish}, or repair the record: the key comes back by itself"
+            return Health.PROBLEM, f"suspended: {key.status.problem}", advice
         if state is KeyState.PUBLISHED:
             return Health.PROBLEM, "published, and signs nothing yet", publish
         if key.status.revoked_at:
@@ -149,7 +150,17 @@ def _check_signs(domain: Domain, usable: list[SigningKey]) -> Judgement:
     signing = [f"{key.selector} ({key.algorithm})" for key in usable if key.status.is_signing]
     if signing:
         return Health.OK, ", ".join(signing), ""
-    return Health.PROBLEM, "no key signs: mail of this domain waits", f"ptt key publish {domain}"
+    return Health.PROBLEM, "no key signs: mail of this domain waits", _advise_signing(domain, usable)
+
+
+def _advise_signing(domain: Domain, usable: list[SigningKey]) -> str:
+    """Say what makes a key sign: one that is suspended or waits, else one that retires, else another."""
+    if any(key.status.state in {KeyState.CREATED, KeyState.PUBLISHED, KeyState.ACTIVE} for key in usable):
+        return f"ptt key publish {domain}"
+    retiring = [key for key in usable if key.status.state is KeyState.RETIRING and not key.status.revoked_at]
+    if retiring:
+        return " or ".join(f"ptt key activate {domain} {key.selector}" for key in retiring)
+    return f"ptt key create {domain}, then ptt key publish {domain}"
 
 
 def _ask(check: Callable[[SigningKey], Judgement], key: SigningKey) -> Judgement:

@@ -12,7 +12,7 @@ from ptt.dns.primary import Primary, load_tsig_key
 from ptt.dns.update import publish_key_record, remove_key_record, revoke_key_record
 from ptt.dns.zone import Lag, StubResolver, find_nameservers, wait_until_served
 from ptt.settings import Settings
-from ptt.signing.key_files import KeyState
+from ptt.signing.key_files import KeyState, KeyStatus
 from ptt.signing.keys import KeyRing, SigningKey
 
 _UNPUBLISHED = frozenset({KeyState.CREATED, KeyState.RETIRED})
@@ -80,6 +80,11 @@ class Publisher:
         if self.primary is None and key.status.state in _UNPUBLISHED:
             self.reach(key, KeyState.PUBLISHED, at=at)
         self.reach(key, KeyState.ACTIVE, at=at)
+
+    def resume(self, key: SigningKey) -> None:
+        """Let a suspended key sign again whose record all servers answer."""
+        self.ring.change_status(key, KeyStatus.resume)
+        maillog.emit("key.resumed", signing_domain=key.domain, selector=key.selector)
 
     def withdraw(self, key: SigningKey) -> None:
         """Remove the record of a key from the primary, if there is one.

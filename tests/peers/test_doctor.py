@@ -333,6 +333,25 @@ def test_key_check_finds_a_void_key_whose_record_does_not_say_so(host: Host) -> 
     assert "key.state" not in host.run("key", "check")[1]
 
 
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [
+        (KeyState.PUBLISHED, f"ptt key publish {DOMAIN}"),
+        (KeyState.RETIRING, f"ptt key activate {DOMAIN} {{}}"),
+        (KeyState.RETIRED, f"ptt key create {DOMAIN}, then ptt key publish {DOMAIN}"),
+    ],
+)
+def test_key_check_advises_a_command_that_makes_a_key_sign(host: Host, state: KeyState, advice: str) -> None:
+    """No key signs: the command that is named leads to one that does."""
+    host.ring.set_state(host.key, state, at=SIGNED_AT)
+    text = advice.format(host.key.selector)
+    expect(host, ("key", "check"), "domain.signs", "problem", text)
+    for command in text.split(", then "):
+        ran = CliRunner().invoke(main, [*host.config, *command.split()[1:]])
+        assert ran.exit_code == 0, ran.output
+    assert "domain.signs" not in host.run("key", "check")[1]
+
+
 def test_key_check_gives_the_records_to_paste(host: Host) -> None:
     """A domain without SPF and DMARC: the advice is the line for the zone."""
     bare = "bare.test"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +149,12 @@ def test_key_without_primary_is_published_by_hand(desk: Desk) -> None:
             f'[relay]\nresolvers = ["{bind.address}"]\nresolver_port = {bind.port}',
         )
         result = desk.run("publish", DOMAIN)
-    assert (result.exit_code, events(result)) == (0, ["key.published", "key.activated"])
-    assert desk.is_signing()
+        assert (result.exit_code, events(result)) == (0, ["key.published", "key.activated"])
+        assert desk.is_signing()
+        change_zone(bind, "update delete hand._domainkey.example.test. TXT")
+        missing = desk.run("publish", DOMAIN, "--wait", "0")
+    assert (missing.exit_code, line in missing.stdout) == (4, True)
+    assert "hand._domainkey.example.test is not in place: ns1.example.test." in missing.stderr
 
 
 def test_key_without_primary_and_without_record_is_a_problem(desk: Desk, bind: Bind) -> None:
@@ -163,6 +168,64 @@ def test_key_without_primary_and_without_record_is_a_problem(desk: Desk, bind: B
     assert (result.exit_code, events(result)) == (4, [])
     assert "does not have the record yet" in result.stderr
     assert not desk.is_signing()
+
+
+def publish_two(desk: Desk, bind: Bind) -> list[SigningKey]:
+    """Bring a key of each algorithm to sign, as the commands do."""
+    desk.use(bind)
+    for algorithm in ("rsa2048", "ed25519"):
+        desk.run("create", DOMAIN, "--algorithm", algorithm)
+    assert desk.run("publish", DOMAIN).exit_code == 0
+    return [key for key in desk.ring.list_keys(DOMAIN) if isinstance(key, SigningKey)]
+
+
+def change_zone(bind: Bind, *changes: str) -> None:
+    """Let an operator change the zone by nsupdate."""
+    key = f"{bind.algorithm}:{bind.key_name}:{bind.secret}"
+    script = "\n".join([f"server {bind.address} {bind.port}", f"zone {DOMAIN}.", *changes, "send", ""])
+    subprocess.run(["nsupdate", "-y", key], input=script, text=True, check=True, timeout=60, capture_output=True)
+
+
+def test_publish_puts_back_the_records_that_somebody_removed(desk: Desk, bind: Bind) -> None:
+    """What `check` advises helps: the suspended keys sign again, with the age and the records that they had."""
+    keys = publish_two(desk, bind)
+    change_zone(bind, *(f"update delete {key.record_name}. TXT" for key in keys))
+    for key in keys:
+        desk.ring.change_status(key, lambda status: status.suspend("gone", SIGNED_AT))
+    assert f"-> ptt key publish {DOMAIN}" in desk.run("check", DOMAIN).stdout
+    result = desk.run("publish", DOMAIN)
+    assert (result.exit_code, events(result)) == (0, ["key.resumed"] * 2), result.output
+    assert result.stdout.count(f" again on DNS server {bind.address}") == 2
+    assert [bind.get_texts(key.record_name) for key in keys] == [[key.record] for key in keys]
+    found = [key for key in desk.ring.list_keys(DOMAIN) if isinstance(key, SigningKey)]
+    assert [key.status for key in found] == [key.status for key in keys]
+    assert "nothing to publish" in desk.run("publish", DOMAIN).stdout
+
+
+def test_publish_puts_back_the_record_of_a_retiring_key(desk: Desk, bind: Bind) -> None:
+    """Mail under way has its signature; the key signs no more all the same. A void key stays void."""
+    retiring, void = publish_two(desk, bind)
+    desk.run("rotate", DOMAIN)
+    desk.run("retire", DOMAIN, void.selector, "--now")
+    change_zone(bind, *(f"update delete {key.record_name}. TXT" for key in (retiring, void)))
+    states = list_states(desk)
+    assert desk.run("publish", DOMAIN).exit_code == 0
+    assert [bind.get_texts(key.record_name) for key in (retiring, void)] == [[retiring.record], []]
+    assert list_states(desk) == states
+
+
+@pytest.mark.parametrize("record", ["v=DKIM1; k=ed25519; p=THEIRS", "v=DKIM1; k=rsa; p=", "v=spf1 -all"])
+def test_publish_never_puts_a_record_back_over_another(desk: Desk, bind: Bind, record: str) -> None:
+    """Exit 1 with a line that says what helps; the key beside it is put back all the same."""
+    keys = publish_two(desk, bind)
+    first, second = keys
+    change_zone(bind, *(f"update delete {key.record_name}. TXT" for key in keys))
+    change_zone(bind, f'update add {first.record_name}. 60 TXT "{record}"')
+    result = desk.run("publish", DOMAIN)
+    assert (result.exit_code, events(result), result.stderr.count("\n")) == (1, [], 1)
+    assert first.record_name in result.stderr
+    assert f"`ptt key rotate {DOMAIN}`" in result.stderr
+    assert [bind.get_texts(key.record_name) for key in keys] == [[record], [second.record]]
 
 
 def test_create_with_a_taken_selector_fails(desk: Desk) -> None:
