@@ -102,6 +102,14 @@ def test_publish_outside_of_the_policy_is_never_taken_for_done(primary: Primary)
         publish_key_record(primary, f"www.{ZONE}", RECORD, ttl_s=60)
 
 
+def test_publish_for_a_zone_that_the_primary_does_not_have_says_so(primary: Primary) -> None:
+    """Each server says it in its way, Knot DNS without a signature; the operator reads what is wrong in all of them."""
+    with pytest.raises(
+        UpdateRefused, match=r"not authoritative|not signed; it says REFUSED: it does not have this zone"
+    ):
+        publish_key_record(primary, "s1._domainkey.elsewhere.test", RECORD, ttl_s=60)
+
+
 @pytest.mark.parametrize("secret", [b"x" * 32, b""])
 def test_update_without_the_secret_changes_nothing(server: tuple[str, DnsPlace], secret: bytes) -> None:
     """A wrong signature, and none at all."""

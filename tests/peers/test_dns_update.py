@@ -1,6 +1,6 @@
 """Publication of a key on a real BIND, by signed updates: what it takes, and what becomes of each way to fail."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,15 +219,38 @@ def test_publish_with_any_answer_gives_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.REFUSED])
-def test_publish_with_a_reply_that_is_not_signed_is_no_success(primary: Primary, rcode: dns.rcode.Rcode) -> None:
-    """Such a reply may be anybody's (RFC 8945 section 5.3)."""
+@pytest.mark.parametrize(
+    ("rcode", "text"),
+    [
+        (dns.rcode.NOERROR, "NOERROR"),
+        (dns.rcode.SERVFAIL, "SERVFAIL"),
+        (dns.rcode.REFUSED, "REFUSED: its update policy does not let our TSIG key change this name"),
+        (dns.rcode.NOTAUTH, "NOTAUTH: it is not the primary of this zone, or does not know our TSIG key"),
+    ],
+)
+def test_publish_with_a_reply_that_is_not_signed_is_no_success(
+    primary: Primary, rcode: dns.rcode.Rcode, text: str
+) -> None:
+    """Such a reply may be anybody's (RFC 8945 section 5.3): what it says is told and changes nothing."""
     respond = answer_with(primary.key, rcode, signed=False)
     with (
         running_responder("127.0.0.1", port := free_port(), respond),
-        pytest.raises(UpdateRefused, match="not signed"),
+        pytest.raises(UpdateRefused, match=f"gave a reply that is not signed; it says {text}$"),
     ):
         publish_key_record(replace(primary, port=port), name("s1"), RECORD, ttl_s=60)
+
+
+@pytest.mark.parametrize("spoil", [lambda wire: wire[:20], lambda wire: b"\0\0" + wire[2:]], ids=["cut", "other id"])
+def test_publish_with_a_reply_that_is_none_of_ours_is_refused(
+    primary: Primary, spoil: Callable[[bytes], bytes]
+) -> None:
+    """Neither what cannot be read nor what answers another question has an rcode that is worth telling."""
+    answer = answer_with(primary.key, dns.rcode.NOTAUTH, signed=False)
+    with (
+        running_responder("127.0.0.1", port := free_port(), lambda wire, is_tcp: spoil(answer(wire, is_tcp) or b"")),
+        pytest.raises(UpdateRefused, match="gave a reply that is not understood"),
+    ):
+        replace(primary, port=port).update(dns.update.UpdateMessage(ZONE, id=7))
 
 
 def test_publish_with_a_reply_signed_by_another_secret_is_refused(primary: Primary) -> None:
