@@ -92,7 +92,8 @@ def list_(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """List what waits, a line for each message and destination, oldest first.
 
-    Before a message is signed it has one line without a destination.
+    Before a message is signed it has one line without a destination. What its sender is to be told of it has a line of
+    its own, until the report is made: then that is a message like others.
 
     Example: ptt queue list --state waiting --destination example.net -o json
     """
@@ -207,14 +208,25 @@ def retry(obj: dict[str, Path | None], queue_id: QueueId | None, destination: Do
 def fail(obj: dict[str, Path | None], queue_id: QueueId, destination: Domain | None, *, yes: bool) -> None:
     """Give up on a message: who is left is recorded as failed, and nothing is tried any more.
 
+    The sender is told. Where nobody is left and only that report still waits, it is the report that is given up.
+
     Example: ptt queue fail 1H3ZTG2A5Q0M7XJ4VB8C --yes
     """
     control = _control(obj)
+    entries = _find_entries(obj, queue_id, destination)
+    if all(entry.is_collecting for entry in entries):
+        # The threat: who says it twice would silence the report that the first time has made.
+        raise Exit(f"{queue_id} has nobody left; the report to its sender is made in a moment: look again", FAILED)
     if not yes:
-        entries = _find_entries(obj, queue_id, destination)
-        left = sum(len(entry.recipients) for entry in entries)
-        click.confirm(f"Give up on {queue_id} for the {left} recipients that are left?", abort=True)
+        click.confirm(_ask_fail(queue_id, entries), abort=True)
     _act(obj, queue_id, destination, "fail", control.give_up)
+
+
+def _ask_fail(queue_id: QueueId, entries: Sequence[QueueEntry]) -> str:
+    if all(entry.stage == REPORT for entry in entries):
+        return f"Give up on the report on {queue_id}, so that its sender is told nothing more?"
+    left = sum(len(entry.recipients) for entry in entries if entry.stage != REPORT)
+    return f"Give up on {queue_id} for the {left} recipients that are left?"
 
 
 def _act(
@@ -231,8 +243,14 @@ def _act(
         is_success, explanation = EXPLANATIONS[result]
         place = format_stage(entry.stage)
         click.echo(clean(f"{queue_id} {place}: {explanation}"), err=not is_success)
+        is_report = entry.stage == REPORT
         maillog.emit(
-            f"queue.{action}", by=find_user(), queue_id=queue_id, destination=entry.stage or None, result=result.value
+            f"queue.{action}",
+            by=find_user(),
+            queue_id=queue_id,
+            destination=None if is_report else entry.stage or None,
+            stage="report" if is_report else None,
+            result=result.value,
         )
     if MISSED.intersection(results) or not any(EXPLANATIONS[result][0] for result in results):
         raise SystemExit(FAILED)
@@ -242,17 +260,18 @@ def _find_entries(obj: dict[str, Path | None], queue_id: QueueId, destination: D
     message = QueueView(open_spool(obj)).read_message(queue_id)
     if message is None:
         raise Exit(f"{queue_id} is not in the queue; `ptt trace {queue_id}` tells what became of it", NOT_FOUND)
-    entries = [entry for entry in message.entries if destination in (None, entry.stage) and _is_for_people(entry)]
-    if not entries and not message.is_signed:
+    entries = _leave_reports([entry for entry in message.entries if destination in (None, entry.stage)])
+    if not entries and any(not entry.stage for entry in message.entries):
         raise Exit(f"{queue_id} is not signed yet, so it is not split by destination: leave --destination out", FAILED)
     if not entries:
         raise Exit(f"{queue_id} has nobody left at {destination or 'any destination'}", NOT_FOUND)
     return entries
 
 
-def _is_for_people(entry: QueueEntry) -> bool:
+def _leave_reports(entries: Sequence[QueueEntry]) -> Sequence[QueueEntry]:
     # A report that is on its way tells the sender what people do: it is not itself given up or held with the rest.
-    return entry.stage != REPORT or entry.state in {State.HELD, State.PARKED}
+    rest = [entry for entry in entries if entry.stage != REPORT or entry.state in {State.HELD, State.PARKED}]
+    return rest or entries
 
 
 def _control(obj: dict[str, Path | None]) -> QueueControl:

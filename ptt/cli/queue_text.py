@@ -14,6 +14,7 @@ from ptt.store.queue_entries import QueueEntry, State
 from ptt.store.queue_view import Message
 
 COLUMNS = ("QUEUE-ID", "AGE", "SIZE", "FROM", "LEFT", "DESTINATION", "STATE", "REASON")
+_REPORT_WORDS = "report to the sender"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"))
 
@@ -41,7 +42,7 @@ def format_age(seconds: float) -> str:
 
 def format_stage(stage: Stage) -> str:
     """Write where a message is."""
-    return "report to the sender" if stage == REPORT else stage or "not signed yet"
+    return _REPORT_WORDS if stage == REPORT else stage or "not signed yet"
 
 
 def format_size(octets: int) -> str:
@@ -95,7 +96,7 @@ def format_event(event: Event) -> Iterator[str]:
     head = [format_time(event.at_ms), event.event]
     if event.attempt is not None:
         head = [format_time(event.at_ms), f"attempt {event.attempt}"]
-    head += [f"at {event.destination}"] if event.destination else []
+    head += [_REPORT_WORDS if event.destination == REPORT else f"at {event.destination}"] if event.destination else []
     head += [f"took {event.duration_ms} ms"] if event.duration_ms is not None else []
     head += [f"by {event.by}"] if event.by else []
     yield clean("  ".join([*head, *([event.reason] if event.reason else [])]))
@@ -148,7 +149,8 @@ def describe_event(event: Event) -> dict[str, object]:
         "at": datetime.fromtimestamp(event.at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
         "queue_id": event.queue_id,
         "event": event.event,
-        "destination": event.destination,
+        "destination": event.destination if event.destination != REPORT else None,
+        "is_report": event.destination == REPORT or None,
         "attempt": event.attempt,
         "duration_ms": event.duration_ms,
         "reverse_path": event.reverse_path,
@@ -175,7 +177,7 @@ def _describe_options(options: Options) -> Iterator[str]:
 
 
 def _name_stage(stage: Stage) -> str:
-    return "(report)" if stage == REPORT else stage or "-"
+    return _REPORT_WORDS if stage == REPORT else stage or "-"
 
 
 def _cells(entry: QueueEntry, now_ms: int) -> tuple[str, ...]:
@@ -192,7 +194,8 @@ def _format_entry(entry: QueueEntry, events: Iterable[Event]) -> Iterator[str]:
     yield clean(f"  left: {', '.join(map(str, entry.recipients))}")
     seen = [event for event in events if event.destination == entry.stage]
     attempts = sum(event.event == "attempt" for event in seen)
-    yield f"  attempts: {entry.attempts}"
+    if entry.stage != REPORT:
+        yield f"  attempts: {entry.attempts}"
     if attempts < entry.attempts:
         yield f"  (the history has lost the first {entry.attempts - attempts} of them)"
     for event in seen:

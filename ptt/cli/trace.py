@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from ptt.cli.exits import NOT_FOUND, Exit
-from ptt.cli.queue_text import clean, describe_event, describe_message, format_event, format_state, format_time
+from ptt.cli.queue_text import (
+    clean,
+    describe_event,
+    describe_message,
+    format_event,
+    format_stage,
+    format_state,
+    format_time,
+)
 from ptt.cli.spool import open_spool
 from ptt.core.address import parse_address
 from ptt.core.envelope import QueueId, parse_queue_id, parse_time_ms
@@ -100,7 +108,7 @@ def _format(story: Story) -> Iterator[str]:
     for event in story.events:
         yield from (f"  {line}" for line in format_event(event))
     for entry in message.entries if message else ():
-        yield clean(f"  now: {entry.stage or 'not signed yet'}: {format_state(entry)}: {len(entry.recipients)} left")
+        yield clean(f"  now: {format_stage(entry.stage)}: {format_state(entry)}: {len(entry.recipients)} left")
     if message is None:
         yield "  now: not in the queue any more"
 

@@ -100,7 +100,7 @@ RULES: Mapping[str, Sequence[Rule]] = {
         Rule("RW", "exists zadd zrem zscan zscore", (_QUEUE, keys.SIGN)),
         Rule("RW", "zadd zrem zscan zscore", (keys.PARKED,)),
         Rule("RW", "zadd zrem zscan", (keys.DESTINATIONS,)),
-        Rule("RW", "zadd zrem zscore", (keys.REPORTS,)),
+        Rule("RW", "zadd zrem zscan zscore", (keys.REPORTS,)),
         Rule("RW", "hmget del", (_BACKOFF,)),
         Rule("R", "hmget", (_RATE,)),
         Rule("RW", "xadd xrange", (keys.EVENTS,)),

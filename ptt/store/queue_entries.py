@@ -76,6 +76,11 @@ class QueueEntry:
     requests: Mapping[Address, RecipientRequest] = field(default_factory=dict)
     """What was asked of reports on recipients."""
 
+    @property
+    def is_collecting(self) -> bool:
+        """Tell whether it is a report that nobody has tried to make yet: outcomes are collected for a moment."""
+        return self.stage == REPORT and self.state is State.WAITING and not self.reason
+
 
 MESSAGE_FIELDS = ("envelope", "size", "accepted")
 """What `parse_entry` reads of the message, in its order."""

@@ -83,6 +83,7 @@ class Message:
     accepted_ms: int
     size_bytes: int
     is_signed: bool
+    """Not so of one that was given up before."""
     entries: tuple[QueueEntry, ...]
 
 
@@ -129,6 +130,8 @@ class QueueView:
         """Give the places of all entries that may be wanted, in no order; rarely one twice."""
         if wanted.states - _SET_ASIDE:
             yield from self._walk_queue("")
+            if wanted.destination is None:
+                yield from self._walk_queue(REPORT)
             named = iter([str(wanted.destination)]) if wanted.destination else self._scan_names(keys.DESTINATIONS)
             for destination in named:
                 yield from self._walk_queue(Domain(destination))
@@ -160,7 +163,7 @@ class QueueView:
             envelope=envelope,
             accepted_ms=int(accepted or 0),
             size_bytes=int(size or 0),
-            is_signed=signature is not None,
+            is_signed=bool(signature),
             entries=tuple(entries),
         )
 

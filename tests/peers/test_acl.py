@@ -37,7 +37,7 @@ DIRECT = {
     ADMIN: (
         *("HMGET {m} f", "HMGET {d} f", "HKEYS {d}", "XRANGE {e} - +", "HMGET {b} f", "HMGET {u} f"),
         *(f"{command} {{{name}}} 0" for command in ("ZSCAN", "ZSCORE") for name in "qsp"),
-        *("ZSCAN {t} 0", "ZSCORE {r} 0"),
+        *("ZSCAN {t} 0", "ZSCAN {r} 0", "ZSCORE {r} 0"),
     ),
 }
 """What the adapters and kombu do without a script."""

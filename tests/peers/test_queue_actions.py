@@ -154,10 +154,10 @@ async def test_parked_report_is_listed_and_released(address: RedisAddress, clien
     assert (listed["queue_id"], listed["destination"], listed["is_report"]) == (queue_id, None, True)
     assert listed["recipients"] == ["alice@example.test"]
     assert "report to the sender: parked since" in ptt("queue", "show", queue_id).stdout
-    assert "(report)" in ptt("queue", "list").stdout
+    assert "  report to the sender  parked since" in ptt("queue", "list").stdout
     ptt("queue", "release", queue_id)
     assert [entry.message.queue_id for entry in ReportQueue(address, LEASE_S).claim()[0]] == [queue_id]
-    ptt("queue", "fail", queue_id, "--yes", expected=3)
+    assert "a worker has it now" in ptt("queue", "fail", queue_id, "--yes", expected=1).stderr
 
 
 async def test_parked_report_is_given_up(address: RedisAddress, client: redis.Redis, ptt: Run) -> None:
@@ -166,6 +166,79 @@ async def test_parked_report_is_given_up(address: RedisAddress, client: redis.Re
     ptt("queue", "fail", queue_id, "--yes")
     assert not client.exists(keys.message(queue_id), keys.delivery(queue_id), keys.PARKED)
     assert f"dsn.dropped  by {ME}" in ptt("trace", queue_id).stdout
+
+
+NO_KEY = "no active DKIM key for example.test"
+
+
+def make_report_wait(address: RedisAddress, client: redis.Redis, queue_id: QueueId) -> None:
+    """Let a report wait for a key, as the sign role does each minute."""
+    client.zadd(keys.REPORTS, {queue_id: 1})
+    reports = ReportQueue(address, LEASE_S)
+    pretend_restart(reports)
+    assert [entry.message.queue_id for entry in reports.claim()[0]] == [queue_id]
+    reports.put_back(queue_id, 60, NO_KEY)
+
+
+async def test_report_that_waits_is_listed_counted_and_told_in_words(
+    address: RedisAddress, client: redis.Redis, ptt: Run
+) -> None:
+    """Nothing that waits is invisible: the report has a line, with its reason, and no internal name is shown."""
+    queue_id = await accept(address, 1, ANN)
+    ptt("queue", "fail", queue_id, "--yes")
+    make_report_wait(address, client, queue_id)
+    listing = json.loads(ptt("queue", "list", "-o", "json").stdout)
+    (listed,) = listing["entries"]
+    assert (listing["total"], listed["is_report"], listed["state"], listed["reason"]) == (1, True, "waiting", NO_KEY)
+    assert ptt("queue", "list", "--destination", ONE).stdout == "nothing\n"
+    ptt("queue", "retry", queue_id)
+    shown = [ptt(*command).stdout for command in (("queue", "list"), ("queue", "show", queue_id), ("trace", queue_id))]
+    assert ["report to the sender" in text for text in shown] == [True] * 3
+    assert ["!report" in text for text in (*shown, ptt("trace", queue_id, "-o", "json").stdout)] == [False] * 4
+    assert shown[0].splitlines()[-1].startswith("1 in all, 1 shown")
+    assert "signed:    no\n" in shown[1]
+    assert "now: report to the sender: queued: 1 left\n" in shown[2]
+    assert f"recipient.retried  report to the sender  by {ME}\n" in shown[2]
+
+
+async def test_report_that_waits_is_held_released_retried_and_given_up(
+    address: RedisAddress, client: redis.Redis, ptt: Run
+) -> None:
+    """When nothing else is left of the message; the person is asked about the report and not about recipients."""
+    queue_id = await accept(address, 1, ANN)
+    ptt("queue", "fail", queue_id, "--yes")
+    make_report_wait(address, client, queue_id)
+    found = []
+    for action in ("hold", "release", "hold", "release", "retry"):
+        ptt("queue", action, queue_id)
+        found.append(states(ptt))
+    assert found == [{None: state} for state in ("held", "queued", "held", "queued", "queued")]
+    assert ptt("queue", "retry", "--all").stdout.startswith("0 due now")
+    make_report_wait(address, client, queue_id)
+    assert ptt("queue", "retry", "--all").stdout.startswith("1 due now")
+    asked = ptt("queue", "fail", queue_id, stdin="n\n", expected=1).stdout
+    assert f"Give up on the report on {queue_id}, so that its sender is told nothing more?" in asked
+    told = ptt("queue", "fail", queue_id, "--yes").stdout
+    assert told == f"{queue_id} report to the sender: given up; the message is done\n"
+    assert ptt("queue", "list").stdout == "nothing\n"
+    assert not client.exists(keys.message(queue_id), keys.delivery(queue_id), keys.REPORTS, keys.PARKED)
+
+
+async def test_report_is_not_given_up_with_the_rest_nor_by_accident(
+    address: RedisAddress, client: redis.Redis, ptt: Run
+) -> None:
+    """While recipients are left it is they who are given up; `fail` said twice does not silence what it has caused."""
+    queue_id = await enqueue(address, 1, ANN, CAT)
+    ptt("queue", "fail", queue_id, "--destination", ONE, "--yes")
+    make_report_wait(address, client, queue_id)
+    ptt("queue", "hold", queue_id)
+    assert states(ptt) == {TWO: "held", None: "waiting"}
+    ptt("queue", "fail", queue_id, "--yes")
+    assert states(ptt) == {None: "waiting"}
+    other = await enqueue(address, 2, ANN)
+    ptt("queue", "fail", other, "--yes")
+    assert "made in a moment" in ptt("queue", "fail", other, "--yes", expected=1).stderr
+    assert client.zscore(keys.REPORTS, other)
 
 
 async def test_retry_ends_the_backoff_of_a_destination(address: RedisAddress, ptt: Run) -> None:
@@ -210,7 +283,7 @@ async def test_fail_records_who_is_left_and_what_the_sender_is_told(
     ptt("queue", "fail", queue_id, stdin="n\n", expected=1)
     assert states(ptt) == {ONE: "waiting", TWO: "queued"}
     ptt("queue", "fail", queue_id, "--destination", ONE, "--yes")
-    assert states(ptt) == {TWO: "queued"}
+    assert states(ptt) == {TWO: "queued", None: "waiting"}
     ptt("queue", "hold", queue_id)
     assert "for the 1 recipients" in ptt("queue", "fail", queue_id, stdin="y\n").stdout
     fields = read_events(client)[-1]
@@ -227,7 +300,7 @@ async def test_fail_records_who_is_left_and_what_the_sender_is_told(
             "reason": f"given up by {ME}",
         }
     ]
-    assert states(ptt) == {}
+    assert states(ptt) == {None: "waiting"}
     assert client.zrange(keys.REPORTS, 0, -1) == [queue_id.encode()]
 
 
