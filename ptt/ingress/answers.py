@@ -32,7 +32,7 @@ from ptt.ingress.steps import (
 
 MAX_CHUNK = 2**31
 """Octets of one chunk, wanted or not: RFC 3030 knows no limit, our patience has one."""
-_CHUNK = re.compile(r"([0-9]{1,20})( +LAST)?(.*)", re.IGNORECASE)
+_CHUNK = re.compile(r"([0-9]{1,20})( LAST)?", re.IGNORECASE | re.ASCII)  # RFC 3030 section 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +159,10 @@ def answer_bdat(state: State, argument: str) -> Answer:
     """Take a chunk (RFC 3030 section 2); of one that is refused the octets are read all the same."""
     chunk = _CHUNK.fullmatch(argument)
     # The threat: the octets of the chunk, sent along with the command, are read as commands. Who does not say how many
-    # there are cannot be listened to any more.
+    # there are, in the one way there is, cannot be listened to any more.
     if chunk is None or int(chunk[1]) > MAX_CHUNK:
         return Close(replies.UNKNOWN_CHUNK)
     size_bytes = int(chunk[1])
-    if chunk[3]:
-        return SkipChunk(replies.MALFORMED_ARGUMENT, size_bytes)
     try:
         transaction = _find_complete(state)
     except Refused as refusal:

@@ -42,7 +42,8 @@ def split_command(line: bytes) -> tuple[str, str]:
     # The threat: "NOOP<LF>MAIL ..." is two commands to a careless server and one to a careful one in front of it.
     if not _VERB.fullmatch(word):
         raise Refused(replies.MALFORMED_COMMAND)
-    if _CONTROL.search(rest):
+    # RFC 3030 section 2: one blank. Of BDAT nothing is overlooked, for the next octets depend on how it is read.
+    if _CONTROL.search(rest) or (verb == "BDAT" and rest.startswith(b" ")):
         raise Refused(replies.MALFORMED_ARGUMENT)
     try:
         return verb, rest.decode().strip(" ")

@@ -22,7 +22,7 @@ MAX_FAILURES = 3
 
 _JUNK_CODES = frozenset({500, 501, 502, 503, 504, 530, 555})
 """Refused for how it was said or when, not by policy."""
-_CHUNK = b"BDAT "
+_CHUNK = b"BDAT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +97,12 @@ class Dialogue:
         """Answer one command line, given without its CRLF."""
         try:
             verb, argument = split_command(line)
-            rule = _RULES.get(verb)
-            if rule is None:
-                return self._count_junk(replies.UNKNOWN_COMMAND)
+            rule = _find_rule(verb)
             self._check(rule, argument)
             answer = rule.handle(self._state, argument)
         except Refused as refusal:
-            # As where it does not say how many octets follow: they would be read as commands.
+            # As where it does not say how many octets follow: they would be read as commands. BDATA too, and BDAT
+            # with a tab behind it: who wrote them may have meant BDAT.
             if line[: len(_CHUNK)].upper() == _CHUNK:
                 return Close(refusal.reply)
             return self._count_junk(refusal.reply) if refusal.reply.code in _JUNK_CODES else refusal.reply
@@ -141,6 +140,13 @@ class Dialogue:
     def _count_junk(self, answer: Answer) -> Answer:
         self._junk += 1
         return Close(replies.TOO_MUCH_JUNK) if self._junk > MAX_JUNK else answer
+
+
+def _find_rule(verb: str) -> _Rule:
+    rule = _RULES.get(verb)
+    if rule is None:
+        raise Refused(replies.UNKNOWN_COMMAND)
+    return rule
 
 
 def _is_idle_chunk(answer: Answer) -> bool:

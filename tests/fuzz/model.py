@@ -10,7 +10,7 @@ from enum import Enum, auto
 MAX_REPLY_LINE = 512  # octets with CRLF; RFC 5321 section 4.5.3.1.5
 MAX_RESPONSE_LINE = 12_288  # RFC 4954 section 4
 _LINE = re.compile(rb"([2345][0-9][0-9])(?:([ -])([ -~]+)|(?<=334)( ))")  # RFC 4954 section 4: a challenge may be empty
-_CHUNK = re.compile(rb"BDAT +([0-9]{1,20})[^\0-\x1f\x7f]*", re.IGNORECASE)
+_CHUNK = re.compile(rb"BDAT ([0-9]{1,20})(?: LAST)? *", re.IGNORECASE)
 _MAX_COMMAND = 510
 _MAX_CHUNK = 2**31
 _END = b"\r\n.\r\n"
@@ -102,7 +102,7 @@ class Client:
             return
         reply = self._expect()
         # Octets of a chunk would follow, and nobody knows how many.
-        assert self.is_closed or self.mode is not Mode.COMMAND or not line.upper().startswith(b"BDAT ")
+        assert self.is_closed or self.mode is not Mode.COMMAND or not line.upper().startswith(b"BDAT")
         if reply.startswith("334"):
             assert self.mode is Mode.RESPONSE or line[:5].upper() == b"AUTH "
             self.mode = Mode.RESPONSE
@@ -128,10 +128,6 @@ class Client:
 
 
 def _find_chunk(line: bytes) -> int | None:
-    """Give how many octets follow a BDAT line; None if it is none that a server can read."""
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return None
+    """Give how many octets follow a BDAT line; None if it is none of RFC 3030 section 2."""
     chunk = _CHUNK.fullmatch(line) if len(line) <= _MAX_COMMAND else None
     return int(chunk[1]) if chunk and int(chunk[1]) <= _MAX_CHUNK else None

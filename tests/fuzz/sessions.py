@@ -237,6 +237,8 @@ _WORDS = (
     b"AUTH PLAIN\r\n",
     b"*\r\n",
     b"BDAT 99999999999\r\n",
+    b"BDAT\t18 LAST\r\n",
+    b"BDAT 1x LAST\r\n",
     b" LAST",
     MAIL,
     LOGIN,

@@ -76,17 +76,15 @@ def test_failed_logins_are_counted_until_the_connection_closes() -> None:
     assert answers == [INVALID_CREDENTIALS] * (MAX_FAILURES - 1) + [Close(replies.TOO_MANY_FAILURES)]
 
 
-@pytest.mark.parametrize(
-    ("argument", "size"), [("5", 5), ("5 LAST", 5), ("0", 0), ("5 FIRST", 5), ("2147483648 last", 2**31)]
-)
+@pytest.mark.parametrize(("argument", "size"), [("5", 5), ("5 LAST", 5), ("0", 0), ("2147483648 last", 2**31)])
 def test_chunk_that_is_refused_is_measured(argument: str, size: int) -> None:
     """RFC 3030 section 2: its octets are read whatever the answer is."""
     answer = begin().answer(f"BDAT {argument}".encode())
     assert isinstance(answer, SkipChunk)
-    assert (answer.size_bytes, answer.reply.code) == (size, 501 if "FIRST" in argument else 503)
+    assert (answer.size_bytes, answer.reply.code) == (size, 503)
 
 
-@pytest.mark.parametrize("argument", ["", "LAST", "-1", "2147483649", "99999999999999999999", "٣"])
+@pytest.mark.parametrize("argument", ["", "LAST", "-1", "2147483649", "99999999999999999999", "٣", "5 FIRST", "0x5"])
 def test_chunk_of_no_size_ends_the_session(argument: str) -> None:
     """Nobody could tell its octets from commands."""
     assert begin().answer(f"BDAT {argument}".encode()) == Close(replies.UNKNOWN_CHUNK)

@@ -33,7 +33,7 @@ def check_content(server: SubmissionServer, content: bytes) -> None:
         [chunk(HEADER + b"body\r\n", b" LAST")],
         [chunk(HEADER), chunk(b"body\r\n", b" last")],
         [chunk(HEADER + b"bod"), chunk(b"y\r"), chunk(b"\n"), b"BDAT 0 LAST\r\n"],
-        [chunk(HEADER), b"BDAT 0\r\n", chunk(b"body\r\n", b"  LAST")],
+        [chunk(HEADER), b"BDAT 0\r\n", chunk(b"body\r\n", b" LAST")],
         [chunk(HEADER + b"body", b" LAST")],
     ],
 )
@@ -114,10 +114,6 @@ async def test_message_over_the_limit_is_refused_at_the_chunk_that_is_too_much()
     [
         ([chunk(MAIL + RCPT, b" LAST")], ["503 5.5.1"]),
         ([MAIL, chunk(RCPT)], ["250 2.1.0", "503 5.5.1"]),
-        (
-            [MAIL, RCPT, chunk(b"RSET\r\n", b" FIRST"), b"NOOP\r\n"],
-            ["250 2.1.0", "250 2.1.5", "501 5.5.2", "250 2.0.0"],
-        ),
         ([MAIL, RCPT, chunk(HEADER), RCPT], ["250 2.1.0", "250 2.1.5", "250 2.0.0", "503 5.5.1"]),
         ([MAIL, RCPT, chunk(HEADER), MAIL], ["250 2.1.0", "250 2.1.5", "250 2.0.0", "503 5.5.1"]),
         (
