@@ -9,6 +9,8 @@ import asyncio
 import ssl
 from asyncio import sslproto
 
+from typing_extensions import override
+
 HANDSHAKE_TIMEOUT_S = 30
 """A TLS handshake is two round trips; who takes longer holds a connection for nothing."""
 READ_BUFFER_BYTES = 16_640
@@ -17,6 +19,14 @@ READ_BUFFER_BYTES = 16_640
 
 class _TlsProtocol(sslproto.SSLProtocol):
     max_size = READ_BUFFER_BYTES
+
+    @override
+    def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
+        # RFC 8446 section 6.2: who fails says why before it closes. OpenSSL has written the alert, and asyncio would
+        # throw it away; it goes out if it can at once.
+        if isinstance(exc, ssl.SSLError) and self._transport is not None:
+            self._process_outgoing()  # type: ignore[attr-defined]  # asyncio's own, which typeshed does not list
+        super()._fatal_error(exc, message)
 
 
 async def shake_hands(

@@ -14,6 +14,7 @@ from ptt.ingress.tls import CertificateFiles, ServerTls
 from tests.servers.submission import (
     HOSTNAME,
     PASSWORD,
+    SubmissionServer,
     connected,
     logged_in,
     make_certificate,
@@ -104,23 +105,42 @@ async def test_cleartext_on_the_tls_port_is_cut() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.tls_port)
         writer.write(b"EHLO client.test\r\n")
         async with asyncio.timeout(30):
-            assert b"220" not in await reader.read()
+            assert await reader.read() == b""
         writer.close()
 
 
-async def test_old_tls_is_refused() -> None:
-    """Case 144 and RFC 8997: nothing below TLS 1.2."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+async def _shake_hands(server: SubmissionServer, context: ssl.SSLContext, *, implicit: bool) -> None:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if implicit:
+        await asyncio.open_connection("127.0.0.1", server.tls_port, ssl=context)
+    async with connected(server, implicit=False) as client:
+        assert (await client.ask("STARTTLS")).startswith("220 ")
+        await client.writer.start_tls(context)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+async def test_old_tls_is_refused_by_an_alert(implicit: bool) -> None:  # noqa: FBT001 - a case
+    """Case 144 and RFC 8997: nothing below TLS 1.2, and the client is told (RFC 8446 section 6.2)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = ssl.TLSVersion.TLSv1_1
     async with running_submission() as server:
-        # asyncio closes without the alert that OpenSSL has prepared, so the client may see a reset.
-        with pytest.raises((ssl.SSLError, ConnectionResetError)):
-            await asyncio.open_connection("127.0.0.1", server.tls_port, ssl=context)
+        with pytest.raises(ssl.SSLError, match="TLSV1_ALERT_PROTOCOL_VERSION"):
+            await _shake_hands(server, context, implicit=implicit)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+async def test_no_shared_cipher_is_refused_by_an_alert(implicit: bool) -> None:  # noqa: FBT001 - a case
+    """RFC 9325 section 4.2: no cipher without forward secrecy; the client hears why (RFC 8446 section 6.2)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-SHA")
+    async with running_submission() as server:
+        with pytest.raises(ssl.SSLError, match="SSLV3_ALERT_HANDSHAKE_FAILURE"):
+            await _shake_hands(server, context, implicit=implicit)
 
 
 async def test_tls_1_2_is_served() -> None:
