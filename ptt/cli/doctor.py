@@ -11,8 +11,10 @@ from ptt.core.finding import Finding, Health
 from ptt.settings import Settings
 from ptt.workers.host_checks import HostChecks
 from ptt.workers.key_checks import KeyChecks
-from ptt.workers.publication import make_publisher
+from ptt.workers.publication import make_publisher, open_ring
 from ptt.workers.rotation import make_life
+from ptt.workers.user_checks import SenderChecks, look_at_users
+from ptt.workers.wiring import make_policies
 
 
 @click.command()
@@ -22,7 +24,8 @@ from ptt.workers.rotation import make_life
 def doctor(ctx: click.Context, output: str, smtp_host: str) -> None:
     """Look for all that would keep mail from being taken, signed or delivered.
 
-    That is Redis, secrets, certificates, users, our name in the DNS, and every DKIM key. What is not configured here is
+    That is Redis, secrets, certificates, users, our name in the DNS, every DKIM key, and whether one signs for each
+    domain that a user may send as. What is not configured here is
     skipped; what cannot be asked is unknown. Changes nothing. Exits with 4 when there is a problem, else with 75 when
     something is unknown.
 
@@ -40,8 +43,11 @@ def make_key_checks(settings: Settings) -> KeyChecks:
 
 def _check_all(settings: Settings, smtp_host: str) -> Iterator[Finding]:
     yield from HostChecks(settings=settings, now=now, smtp_host=smtp_host).run()
+    readable, users = look_at_users(settings)
+    yield readable
     if settings.signing.keys_dir is None:
         return
+    yield from SenderChecks(ring=open_ring(settings), policies=make_policies(settings)).check(users)
     try:
         checks = make_key_checks(settings)
     except ConfigError as error:

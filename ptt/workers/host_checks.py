@@ -1,4 +1,4 @@
-"""Checks of one host, one small function each: Redis, secrets, certificates, users, our name, the way out.
+"""Checks of one host, one small function each: Redis, secrets, certificates, our name, the way out.
 
 Nothing is changed by a check. What cannot be asked is unknown, what is not configured here is skipped; neither is fine.
 """
@@ -14,15 +14,13 @@ from functools import partial
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from ptt.core.errors import MalformedInput, PttError, Unavailable
+from ptt.core.errors import PttError, Unavailable
 from ptt.core.finding import Finding, Health
 from ptt.dns.served import resolve_addresses, resolve_names
 from ptt.dns.zone import StubResolver
 from ptt.settings import Certificate, Settings
 from ptt.signing.key_files import list_exposed
 from ptt.store.server import list_unsafe
-from ptt.store.users_commit import read_users
-from ptt.store.users_transfer import Access
 from ptt.workers.wiring import find_spool, read_seal_key
 
 RENEWAL = timedelta(days=14)
@@ -33,7 +31,7 @@ SMTP_TIMEOUT_S = 20.0
 Judgement = tuple[Health, str, str]
 """Health, detail and advice."""
 
-_NOT_HERE = "not configured here"
+NOT_HERE = "not configured here"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +49,14 @@ class HostChecks:
             ("redis.safe", (self.settings.redis.url and "redis.url") or "ptt up", self._check_redis),
             ("seal_key.readable", str(self.settings.ingress.seal_key_file or ""), self._check_seal_key),
             ("keys.private", str(self.settings.signing.keys_dir or ""), self._check_keys_dir),
-            ("users.readable", self.settings.users.branch, self._check_users),
             ("helo.confirmed", self.settings.ehlo_hostname, self._check_helo),
             ("smtp.reachable", self.smtp_host, self._check_smtp),
         )
         for name, subject, check in checks:
-            yield _run(name, subject, check)
+            yield run_check(name, subject, check)
         for certificate in self.settings.ingress.all_certificates:
             path = str(certificate.certificate_file)
-            yield _run("certificate.valid", path, partial(self._check_certificate, certificate))
+            yield run_check("certificate.valid", path, partial(self._check_certificate, certificate))
 
     def _check_redis(self) -> Judgement:
         try:
@@ -77,7 +74,7 @@ class HostChecks:
     def _check_seal_key(self) -> Judgement:
         path = self.settings.ingress.seal_key_file
         if path is None:
-            return Health.SKIPPED, _NOT_HERE, ""
+            return Health.SKIPPED, NOT_HERE, ""
         read_seal_key(self.settings)
         if path.stat().st_mode & 0o007:
             return Health.PROBLEM, "can be read by everybody on this host", f"chmod o= {path}"
@@ -86,35 +83,17 @@ class HostChecks:
     def _check_keys_dir(self) -> Judgement:
         folder = self.settings.signing.keys_dir
         if folder is None:
-            return Health.SKIPPED, _NOT_HERE, ""
+            return Health.SKIPPED, NOT_HERE, ""
         if exposed := list_exposed(folder):
             return Health.PROBLEM, "; ".join(exposed), f"chmod 600 {folder}/*/*.pem, and rotate these keys"
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             return Health.PROBLEM, "cannot be written to by this user", "the sign role must be able to"
         return Health.OK, "for its owner alone", ""
 
-    def _check_users(self) -> Judgement:
-        users = self.settings.users
-        if not users.repository:
-            return Health.SKIPPED, _NOT_HERE, ""
-        access = Access(
-            repository=users.repository,
-            branch=users.branch,
-            ssh_key_file=users.ssh_key_file,
-            password_file=users.password_file,
-        )
-        try:
-            count = len(read_users(access).users)
-        except MalformedInput as error:
-            return Health.PROBLEM, f"the newest commit is not served: {error}", "the last good one goes on; repair it"
-        if not count:
-            return Health.PROBLEM, "nobody may log in", "ptt user add LOGIN --address ADDRESS"
-        return Health.OK, f"{count} users", ""
-
     def _check_helo(self) -> Judgement:
         hostname = self.settings.ehlo_hostname
         if not hostname:
-            return Health.SKIPPED, _NOT_HERE, ""
+            return Health.SKIPPED, NOT_HERE, ""
         relay = self.settings.relay
         resolver = StubResolver(tuple(map(str, relay.resolvers)), relay.resolver_port)
         addresses = resolve_addresses(resolver, hostname)
@@ -176,7 +155,8 @@ def _covers(names: list[str], hostname: str) -> bool:
     return hostname in names or f"*.{hostname.partition('.')[2]}" in names
 
 
-def _run(name: str, subject: str, check: Callable[[], Judgement]) -> Finding:
+def run_check(name: str, subject: str, check: Callable[[], Judgement]) -> Finding:
+    """Run one check; what cannot be asked is unknown, what fails is a problem."""
     try:
         health, detail, advice = check()
     except Unavailable as error:

@@ -52,7 +52,7 @@ class KeyChecks:
             else:
                 yield from self._check_key(key)
         usable = [key for key in found if isinstance(key, SigningKey)]
-        for name, check in (("domain.signs", _check_signs), ("domain.spf", self._check_spf)):
+        for name, check in (("domain.signs", judge_signing), ("domain.spf", self._check_spf)):
             yield _find(name, domain, check(domain, usable))
         yield _find("domain.dmarc", domain, self._check_dmarc(domain))
 
@@ -146,7 +146,8 @@ class KeyChecks:
         return Health.PROBLEM, "; ".join(faults), format_dmarc(domain)
 
 
-def _check_signs(domain: Domain, usable: list[SigningKey]) -> Judgement:
+def judge_signing(domain: Domain, usable: list[SigningKey]) -> Judgement:
+    """Tell which keys of a domain sign, or what would make one sign."""
     signing = [f"{key.selector} ({key.algorithm})" for key in usable if key.status.is_signing]
     if signing:
         return Health.OK, ", ".join(signing), ""

@@ -3,16 +3,14 @@
 import ctypes
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
 
 from celery import Celery, signals
 
 from ptt import maillog
-from ptt.core.address import Domain
 from ptt.core.errors import ConfigError
-from ptt.core.signature import SigningPolicy
 from ptt.settings import Settings
 from ptt.signing.key_files import list_exposed
 from ptt.signing.keys import KeyRing
@@ -27,7 +25,7 @@ from ptt.tasks.sign import SignService
 from ptt.workers.keeper import KeeperThread, make_keeper
 from ptt.workers.readiness import Check
 from ptt.workers.roles import Role
-from ptt.workers.wiring import check_redis_files, read_seal_key
+from ptt.workers.wiring import check_redis_files, make_policies, read_seal_key
 
 _PR_SET_PDEATHSIG = 1
 
@@ -109,18 +107,6 @@ def check_exposed(settings: Settings) -> None:
     keys_dir = settings.signing.keys_dir
     if keys_dir is not None and (exposed := list_exposed(keys_dir)):
         raise ConfigError(*exposed)
-
-
-def make_policies(settings: Settings) -> Mapping[Domain, SigningPolicy]:
-    """Give how domains are signed that are not signed in the usual way."""
-    return {
-        Domain(one.domain): SigningPolicy(
-            signing_domain=Domain(one.sign_as or one.domain),
-            is_header_simple=one.canonicalization.startswith("simple/"),
-            is_body_simple=one.canonicalization.endswith("/simple"),
-        )
-        for one in settings.signing.domains
-    }
 
 
 def concurrency(settings: Settings) -> int:

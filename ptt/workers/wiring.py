@@ -1,11 +1,14 @@
 """From Settings to the plain values that the adapters take; shared by the composition roots."""
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from typing import NoReturn
 
+from ptt.core.address import Domain
 from ptt.core.errors import ConfigError, MalformedInput, PttError, decide_exit_code
 from ptt.core.seal import parse_seal_key
+from ptt.core.signature import SigningPolicy
 from ptt.settings import Settings
 from ptt.store.connection import RedisAddress, check_files
 from ptt.workers.embedded import find_running
@@ -73,3 +76,15 @@ def end_with(error: PttError) -> NoReturn:
     """End this program with the lines of an error on stderr and the exit code that it means."""
     sys.stderr.write(f"{error}\n")
     raise SystemExit(decide_exit_code(error)) from error
+
+
+def make_policies(settings: Settings) -> Mapping[Domain, SigningPolicy]:
+    """Give how domains are signed that are not signed in the usual way."""
+    return {
+        Domain(one.domain): SigningPolicy(
+            signing_domain=Domain(one.sign_as or one.domain),
+            is_header_simple=one.canonicalization.startswith("simple/"),
+            is_body_simple=one.canonicalization.endswith("/simple"),
+        )
+        for one in settings.signing.domains
+    }

@@ -1,4 +1,4 @@
-"""``ptt key check`` and ``ptt doctor`` against real servers: each fault that is seeded is found, and named."""
+"""``ptt doctor`` against real servers: each fault that is seeded is found, and named."""
 
 import json
 import socketserver
@@ -6,41 +6,22 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import dns.message
 import dns.rcode
 import pytest
-import trustme
 from click.testing import CliRunner
 from typing_extensions import override
 
 from ptt.cli import main
-from ptt.core.address import Domain
-from ptt.core.domain_policy import format_dmarc
-from ptt.core.signature import Algorithm
-from ptt.dns.primary import Primary
-from ptt.dns.update import publish_key_record, remove_key_record
-from ptt.signing.key_files import KeyState
-from ptt.signing.keys import KeyRing, SigningKey
+from tests.checked_host import HOST, RECORDS, REVERSE, Host, expect
 from tests.servers.bind import Bind, running_bind
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.responder import running_responder
 from tests.signing_keys import DOMAIN, SIGNED_AT
-
-HOST = "mail.example.test"
-REVERSE = "0.0.127.in-addr.arpa"
-RECORDS = (
-    '@ TXT "v=spf1 mx -all"',
-    '_dmarc TXT "v=DMARC1; p=reject"',
-    "mail A 127.0.0.1",
-    "1 PTR mail.example.test.",
-    "astray A 127.0.0.2",
-    "2 PTR elsewhere.example.test.",
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,97 +29,6 @@ def bind() -> Iterator[Bind]:
     """Run a primary with all that a sound domain has, forward and reverse."""
     with running_bind((DOMAIN, "bare.test", REVERSE), records=RECORDS) as server:
         yield server
-
-
-@dataclass
-class Host:
-    """A folder with a ptt.toml, secrets, certificate, users and one key that signs."""
-
-    folder: Path
-    bind: Bind
-    redis_url: str
-
-    def prepare(self) -> None:
-        """Make all of it sound."""
-        self.write_certificate(HOST, timedelta(days=60))
-        (self.folder / "seal.key").write_text("A" * 43 + "=")
-        (self.folder / "seal.key").chmod(0o600)
-        (self.folder / "tsig").write_text(self.bind.secret)
-        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(self.folder / "users.git")], check=True)
-        self.write_config()
-        user = ("user", "add", "alice", "--address", f"a@{DOMAIN}", "--password-stdin")
-        assert CliRunner().invoke(main, [*self.config, *user], input="correct horse battery").exit_code == 0
-        self.ring.create_key(DOMAIN, None, Algorithm.ED25519_SHA256, created_at=SIGNED_AT)
-        assert CliRunner().invoke(main, [*self.config, "key", "publish", DOMAIN]).exit_code == 0
-
-    @property
-    def config(self) -> tuple[str, str]:
-        """Give the option that names the settings."""
-        return ("--config", str(self.folder / "ptt.toml"))
-
-    @property
-    def ring(self) -> KeyRing:
-        """Open the keys."""
-        return KeyRing(self.folder / "keys")
-
-    @property
-    def key(self) -> SigningKey:
-        """Give the key."""
-        [key] = self.ring.list_keys(DOMAIN)
-        assert isinstance(key, SigningKey)
-        return key
-
-    @property
-    def primary(self) -> Primary:
-        """Give the primary."""
-        return Primary(address=self.bind.address, port=self.bind.port, key=self.bind.tsig_key)
-
-    def write_certificate(self, name: str, lifetime: timedelta) -> None:
-        """Make the certificate of ingress."""
-        made = trustme.CA().issue_cert(name, not_after=datetime.now(UTC) + lifetime)
-        made.private_key_pem.write_to_path(str(self.folder / "tls.key"))
-        made.cert_chain_pems[0].write_to_path(str(self.folder / "tls.crt"))
-
-    def write_config(self, **changes: object) -> None:
-        """Write ptt.toml; what is not said is sound."""
-        values = {
-            "url": self.redis_url,
-            "hostname": HOST,
-            "resolver_port": self.bind.port,
-            "smtp_port": 25,
-        } | changes
-        (self.folder / "ptt.toml").write_text(f"""
-[redis]
-url = "{values["url"]}"
-[ingress]
-hostname = "{HOST}"
-certificate_file = "tls.crt"
-key_file = "tls.key"
-seal_key_file = "seal.key"
-[users]
-repository = "users.git"
-[signing]
-keys_dir = "keys"
-[dns_update]
-server = "{self.bind.address}"
-port = {self.bind.port}
-check_port = {self.bind.port}
-tsig_key_name = "{self.bind.key_name}"
-tsig_secret_file = "tsig"
-[relay]
-hostname = "{values["hostname"]}"
-resolvers = ["{self.bind.address}"]
-resolver_port = {values["resolver_port"]}
-smtp_port = {values["smtp_port"]}
-""")
-
-    def run(self, *arguments: str) -> tuple[int, dict[str, tuple[str, str]]]:
-        """Run a command; give its exit code, and health and text of each finding that is not ok, by check."""
-        result = CliRunner().invoke(main, [*self.config, *arguments, "-o", "json"])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        rows = json.loads(result.stdout)
-        faults = [row for row in rows if row["health"] != "ok"]
-        return result.exit_code, {row["check"]: (row["health"], f"{row['detail']} {row['advice']}") for row in faults}
 
 
 @pytest.fixture
@@ -156,14 +46,6 @@ def test_doctor_finds_nothing_on_a_sound_host(host: Host) -> None:
     table = CliRunner().invoke(main, [*host.config, "doctor"])
     assert table.exit_code == 0
     assert "ok       helo.confirmed     mail.example.test: 127.0.0.1, and back" in table.stdout
-
-
-def expect(host: Host, command: tuple[str, ...], check: str, health: str, text: str) -> None:
-    """Run a command and look for one finding."""
-    exit_code, faults = host.run(*command)
-    assert exit_code == {"problem": 4, "unknown": 75}[health], faults
-    assert faults[check][0] == health, faults
-    assert text in faults[check][1]
 
 
 def test_doctor_finds_a_redis_that_loses_mail(host: Host, valkey: RedisServer) -> None:
@@ -210,6 +92,49 @@ def test_doctor_finds_users_that_cannot_be_read(host: Host) -> None:
     expect(host, ("doctor",), "users.readable", "problem", "users.git")
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(host.folder / "users.git")], check=True)
     expect(host, ("doctor",), "users.readable", "problem", "nobody may log in")
+
+
+def add_user(host: Host, login: str, *addresses: str) -> None:
+    """Let a person send as these."""
+    options = [part for address in addresses for part in ("--address", address)]
+    command = [*host.config, "user", "add", login, *options, "--password-stdin"]
+    assert CliRunner().invoke(main, command, input="correct horse battery").exit_code == 0
+
+
+def test_doctor_finds_domains_of_users_that_nobody_signs_for(host: Host) -> None:
+    """Their mail would wait for days: each is named, with who sends as it and with what helps."""
+    add_user(host, "bob", f"*@alerts.{DOMAIN}", f"bob@{DOMAIN}")
+    for login in ("dave", "erin", "carl"):
+        add_user(host, login, f"{login}@alerts.{DOMAIN}", f"{login}@bare.test")
+    add_user(host, "gone", "gone@none.test")
+    assert CliRunner().invoke(main, [*host.config, "user", "disable", "gone"]).exit_code == 0
+    result = CliRunner().invoke(main, [*host.config, "doctor", "-o", "json"])
+    assert result.exit_code == 4
+    found = {row["subject"]: row for row in json.loads(result.stdout) if row["check"] == "domain.signs"}
+    assert {subject: row["health"] for subject, row in found.items()} == {
+        f"alerts.{DOMAIN}": "problem",
+        "bare.test": "problem",
+        DOMAIN: "ok",
+    }
+    alerts = found[f"alerts.{DOMAIN}"]
+    assert "mail of bob, carl, dave and 1 more as this domain waits" in alerts["detail"]
+    assert alerts["advice"].startswith(f"ptt key create alerts.{DOMAIN}, then ptt key publish alerts.{DOMAIN}; or ")
+    assert alerts["advice"].endswith(f'domains = [{{ domain = "alerts.{DOMAIN}", sign_as = "{DOMAIN}" }}]')
+    assert found["bare.test"]["advice"] == "ptt key create bare.test, then ptt key publish bare.test"
+
+
+def test_doctor_finds_a_user_domain_whose_parent_signs_or_does_not(host: Host) -> None:
+    """`signing.domains` names whose keys sign: that domain is judged by them, and by none of its own."""
+    add_user(host, "bob", f"*@alerts.{DOMAIN}")
+    with (host.folder / "ptt.toml").open("a") as file:
+        file.write(f'[[signing.domains]]\ndomain = "alerts.{DOMAIN}"\nsign_as = "{DOMAIN}"\n')
+    table = CliRunner().invoke(main, [*host.config, "doctor"])
+    assert table.exit_code == 0, table.output
+    assert f"domain.signs       alerts.{DOMAIN}: by {DOMAIN}: {host.key.selector} (ed25519-sha256)" in table.stdout
+    host.ring.change_status(host.key, lambda status: status.suspend("gone", SIGNED_AT))
+    table = CliRunner().invoke(main, [*host.config, "doctor"])
+    assert f"alerts.{DOMAIN}: no key of {DOMAIN} signs: mail of bob" in table.stdout
+    assert table.stdout.count(f"-> ptt key publish {DOMAIN}\n") == 2
 
 
 @pytest.mark.parametrize(
@@ -272,107 +197,3 @@ def test_doctor_finds_a_closed_port(host: Host) -> None:
     """The line says what to do."""
     host.write_config(smtp_port=free_port())
     assert host.run("doctor", "--smtp-host", "127.0.0.1")[1]["smtp.reachable"][0] == "problem"
-
-
-def test_key_check_finds_a_record_that_is_gone(host: Host) -> None:
-    """The advice is the record to put there."""
-    key = host.key
-    remove_key_record(host.primary, key.record_name, key.record)
-    expect(host, ("key", "check"), "key.record", "problem", key.record)
-
-
-@pytest.mark.parametrize(
-    ("record", "text"),
-    [
-        ("v=DKIM1; k=ed25519; p=", "is revoked"),
-        ("v=DKIM1; t=y; k=ed25519; p=QUJD", "this is a test"),
-    ],
-)
-def test_key_check_finds_a_record_that_is_wrong(host: Host, record: str, text: str) -> None:
-    """What is wrong is said, and that it is not ours."""
-    publish_key_record(host.primary, host.key.record_name, record, ttl_s=60)
-    exit_code, faults = host.run("key", "check", DOMAIN)
-    assert exit_code == 4
-    assert "answers another record" in faults["key.record"][1]
-    assert text in faults["key.syntax"][1]
-
-
-def test_key_check_finds_a_ttl_that_is_too_long(host: Host) -> None:
-    """A wrong key would stay in caches for a week."""
-    key = host.key
-    remove_key_record(host.primary, key.record_name, key.record)
-    publish_key_record(host.primary, key.record_name, key.record, ttl_s=604_800)
-    expect(host, ("key", "check"), "key.ttl", "problem", "604800 s")
-
-
-def test_key_check_finds_a_domain_whose_mail_waits(host: Host) -> None:
-    """No key signs; the keys that are there say why."""
-    key = host.key
-    host.ring.change_status(key, lambda status: status.suspend("ns1 lies", SIGNED_AT))
-    exit_code, faults = host.run("key", "check", DOMAIN)
-    assert exit_code == 4
-    assert "ns1 lies" in faults["key.state"][1]
-    assert "mail of this domain waits" in faults["domain.signs"][1]
-
-
-@pytest.mark.parametrize("state", [KeyState.PUBLISHED, KeyState.RETIRING, KeyState.RETIRED])
-def test_key_check_finds_a_key_that_was_left_half_way(host: Host, state: KeyState) -> None:
-    """Published and not active, retiring for too long, retired and still in the DNS."""
-    host.ring.set_state(host.key, state, at=SIGNED_AT - timedelta(days=40))
-    check = "key.record" if state is KeyState.RETIRED else "key.state"
-    text = {KeyState.PUBLISHED: "ptt key publish", KeyState.RETIRING: "ptt key retire", KeyState.RETIRED: "remove the"}
-    expect(host, ("key", "check"), check, "problem", text[state])
-
-
-def test_key_check_finds_a_void_key_whose_record_does_not_say_so(host: Host) -> None:
-    """The primary was down: the advice is to declare it void again, and after that nothing is wrong with it."""
-    host.ring.change_status(host.key, lambda status: status.revoke(SIGNED_AT))
-    expect(host, ("key", "check"), "key.state", "problem", f"ptt key retire {DOMAIN} {host.key.selector} --now")
-    retire = [*host.config, "key", "retire", DOMAIN, host.key.selector, "--now"]
-    assert CliRunner().invoke(main, retire).exit_code == 0
-    assert "key.state" not in host.run("key", "check")[1]
-
-
-@pytest.mark.parametrize(
-    ("state", "advice"),
-    [
-        (KeyState.PUBLISHED, f"ptt key publish {DOMAIN}"),
-        (KeyState.RETIRING, f"ptt key activate {DOMAIN} {{}}"),
-        (KeyState.RETIRED, f"ptt key create {DOMAIN}, then ptt key publish {DOMAIN}"),
-    ],
-)
-def test_key_check_advises_a_command_that_makes_a_key_sign(host: Host, state: KeyState, advice: str) -> None:
-    """No key signs: the command that is named leads to one that does."""
-    host.ring.set_state(host.key, state, at=SIGNED_AT)
-    text = advice.format(host.key.selector)
-    expect(host, ("key", "check"), "domain.signs", "problem", text)
-    for command in text.split(", then "):
-        ran = CliRunner().invoke(main, [*host.config, *command.split()[1:]])
-        assert ran.exit_code == 0, ran.output
-    assert "domain.signs" not in host.run("key", "check")[1]
-
-
-def test_key_check_gives_the_records_to_paste(host: Host) -> None:
-    """A domain without SPF and DMARC: the advice is the line for the zone."""
-    bare = "bare.test"
-    records = RECORDS[2:]
-    with running_bind((bare,), records=records) as other:
-        host.bind = other
-        (host.folder / "tsig").write_text(other.secret)
-        host.write_config()
-        assert CliRunner().invoke(main, [*host.config, "key", "create", bare]).exit_code == 0
-        assert CliRunner().invoke(main, [*host.config, "key", "publish", bare]).exit_code == 0
-        exit_code, faults = host.run("key", "check", bare)
-    assert exit_code == 4
-    assert faults == {
-        "domain.spf": ("problem", f'has no SPF record {bare}. 3600 IN TXT "v=spf1 a:{HOST} ~all"'),
-        "domain.dmarc": (
-            "problem",
-            f"_dmarc.{bare} has no DMARC record {format_dmarc(Domain(bare))}",
-        ),
-    }
-
-
-def test_key_check_without_keys_exits_with_3(host: Host) -> None:
-    """There is nothing to check."""
-    assert CliRunner().invoke(main, [*host.config, "key", "check", "other.test"]).exit_code == 3

@@ -11,7 +11,7 @@ from ptt.core.errors import ConfigError, NoUsableKey
 from ptt.core.signature import Algorithm, SigningPolicy
 from ptt.settings import load_settings
 from ptt.signing.signer import Signer
-from ptt.workers.sign import make_policies
+from ptt.workers.wiring import make_policies
 from tests.servers.verifiers import verify_by_dkimpy
 from tests.signing_keys import DOMAIN, SIGNED_AT, make_ring
 
