@@ -11,6 +11,7 @@ from ptt.cli.key_life import COMMANDS, domain_argument, wait_option
 from ptt.cli.key_record import format_zone_line, load, now
 from ptt.cli.key_restore import find_missing, restore_records
 from ptt.core.address import Domain
+from ptt.core.finding import Health
 from ptt.core.signature import parse_selector
 from ptt.signing.key_files import KeyState
 from ptt.signing.key_making import (
@@ -22,6 +23,7 @@ from ptt.signing.key_making import (
     load_seed,
 )
 from ptt.signing.keys import KeyRing, RefusedKey, SigningKey
+from ptt.workers.key_checks import judge_signing
 from ptt.workers.publication import Publisher, make_publisher, open_ring
 from ptt.workers.rotation import make_life
 
@@ -79,7 +81,7 @@ def publish(ctx: click.Context, domain: Domain, wait_s: float) -> None:
     With [dns_update] the record is sent to the primary DNS server; without, you put it into the zone yourself. A key
     becomes active, and one that was suspended signs again, once every authoritative server answers exactly its record.
     Exits with 75 when one lags behind (the key stays published: run this again), with 4 when nothing was sent and one
-    does not answer it, or with 1 when something else stands where a record belongs.
+    does not answer it, or no key is left that could sign, or with 1 when something else stands where a record belongs.
 
     Example: ptt key publish example.org
     """
@@ -89,7 +91,7 @@ def publish(ctx: click.Context, domain: Domain, wait_s: float) -> None:
     with life.hold(domain):
         missing, waiting = find_missing(life, domain), _list_waiting(life.ring, domain)
         if not missing and not waiting:
-            click.echo(f"nothing to publish: all keys of {domain} are published")
+            _tell_idle(domain, life.list_usable(domain))
         # First what has signed already: mail waits for it.
         refused, lagging = restore_records(life, missing)
         lagging += _publish_waiting(life.publisher, waiting, wait_s)
@@ -120,6 +122,13 @@ def _list_usable(ring: KeyRing, domain: Domain) -> Sequence[SigningKey]:
     if not usable:
         raise Exit(f"no usable key of {domain}: create one with `ptt key create {domain}`", NOT_FOUND)
     return usable
+
+
+def _tell_idle(domain: Domain, usable: list[SigningKey]) -> None:
+    health, detail, advice = judge_signing(domain, usable)
+    if health is not Health.OK:
+        raise Exit(f"nothing to publish, and {detail}: {advice}", PROBLEMS_FOUND)
+    click.echo(f"nothing to publish: all keys of {domain} are published")
 
 
 def _list_waiting(ring: KeyRing, domain: Domain) -> Sequence[SigningKey]:

@@ -214,6 +214,15 @@ def test_publish_puts_back_the_record_of_a_retiring_key(desk: Desk, bind: Bind) 
     assert list_states(desk) == states
 
 
+def test_publish_where_no_key_is_left_that_could_sign_says_what_helps(desk: Desk, bind: Bind) -> None:
+    """All keys are void, so mail waits: exit 4, and not a word of all being published."""
+    for key in publish_two(desk, bind):
+        desk.run("retire", DOMAIN, key.selector, "--now", "--force")
+    result = desk.run("publish", DOMAIN)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (4, "", 1)
+    assert f"no key signs: mail of this domain waits: ptt key create {DOMAIN}, then" in result.stderr
+
+
 @pytest.mark.parametrize("record", ["v=DKIM1; k=ed25519; p=THEIRS", "v=DKIM1; k=rsa; p=", "v=spf1 -all"])
 def test_publish_never_puts_a_record_back_over_another(desk: Desk, bind: Bind, record: str) -> None:
     """Exit 1 with a line that says what helps; the key beside it is put back all the same."""
