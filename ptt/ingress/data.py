@@ -5,6 +5,8 @@ is said at that end, so that no octet of a message can ever be taken for a comma
 RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2; RFC 5322 section 2.1.1; RFC 3030 section 2.
 """
 
+import io
+
 from ptt.core.errors import Refused
 from ptt.core.reply import Reply
 
@@ -17,7 +19,7 @@ LINE_TOO_LONG = Reply(554, "5.6.0", f"Malformed message: a line is too long, {MA
 
 _CRLF = b"\r\n"
 _END = b"\r\n.\r\n"
-_BLOCK_BYTES = 65_536  # a list of the lines of all content would take many times its memory
+_BLOCK_BYTES = 65_536  # looked at in one piece, for it is copied
 
 
 class DataReader:
@@ -151,18 +153,26 @@ def check_octets(content: bytes) -> None:
     """
     if b"\x00" in content:
         raise Refused(NUL_OCTET)
+    # The threat: a server behind us that takes a bare LF for a line end reads another message, or two (smuggling).
+    if content and _find_line_ends(content) != "\r\n":
+        raise Refused(BARE_LINE_END)
     position = 0
     while position < len(content):
-        end = content.rfind(b"\n", position, position + _BLOCK_BYTES) + 1
-        if not end:
+        # What ends within the length of one line is made of lines that are not too long, however many they are.
+        position = content.rfind(b"\n", position, position + MAX_LINE + len(_CRLF)) + 1
+        if not position:
             raise Refused(LINE_TOO_LONG)
-        block = content[position:end]
-        lines = block.splitlines()
-        # The threat: a server behind us that takes a bare LF for a line end reads another message, or two (smuggling).
-        # `splitlines` ends lines at CRLF, CR and LF; so put together again with CRLF they are the same only without the
-        # other two. That is three times as fast as counting them.
-        if _CRLF.join(lines) + _CRLF != block:
-            raise Refused(BARE_LINE_END)
-        if max(map(len, lines)) > MAX_LINE:
-            raise Refused(LINE_TOO_LONG)
-        position = end
+
+
+def _find_line_ends(content: bytes) -> str | tuple[str, ...] | None:
+    """Give all kinds of line ends that occur, as `io.TextIOBase.newlines` does.
+
+    It makes nothing of a line, so that a message of empty lines is hardly dearer than any other, and takes a quarter of
+    the time of counting.
+    """
+    finder = io.IncrementalNewlineDecoder(None, translate=False)
+    octets = memoryview(content)
+    for start in range(0, len(octets), _BLOCK_BYTES):
+        finder.decode(str(octets[start : start + _BLOCK_BYTES], "latin-1"))
+    finder.decode("", final=True)
+    return finder.newlines

@@ -148,6 +148,16 @@ def test_large_content_takes_linear_time(unit: bytes) -> None:
     assert large_s < 1.5 or large_s < 24 * measure(1_250_000)
 
 
+@pytest.mark.parametrize("unit", [b"\r\n", b"x\r\n", b"x" * 76 + b"\r\n"])
+def test_check_makes_nothing_of_each_line(unit: bytes) -> None:
+    """A message of empty lines must not be dearer than another: lines are looked at where they are."""
+    content = unit * (1_000_000 // len(unit))
+    with tracing_memory() as measure:
+        assert found_fault(content) is None
+        _, peak = measure()
+    assert peak < 200_000  # of a piece: octets, and what is made of them
+
+
 @given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"a", b"\0", b"\r\n.\r\n"]), max_size=30), st.data())
 def test_pieces_make_no_difference(units: list[bytes], data: st.DataObject) -> None:
     """However the octets are cut, the outcome is that of the whole, and the whole ends where a plain search says."""
