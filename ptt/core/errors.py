@@ -4,6 +4,7 @@
     ├── MalformedInput   (also ValueError)       bytes or text that a standard does not allow
     ├── Refused                                  a reply that the client gets word for word
     ├── Unavailable      (also ConnectionError)  Redis, DNS or Git cannot be asked now: try later
+    │   └── NotPermitted                         Redis does not let this login do it: waiting is no use
     ├── UpdateRefused                            the primary DNS server does not take a record: trying again is no use
     ├── RotationRefused                          a key must not, or cannot, change its state as asked
     ├── NoSuchDomain                             the DNS says that the name does not exist
@@ -36,6 +37,10 @@ class Refused(PttError):  # noqa: N818 - the name says what happened
 
 class Unavailable(PttError, ConnectionError):  # noqa: N818 - the name says what happened
     """A server that ptt needs cannot be asked now; the text is for the log only."""
+
+
+class NotPermitted(Unavailable):
+    """The login in redis.url is refused, or may not do this. Roles wait for it like for a server that is away."""
 
 
 class UpdateRefused(PttError):  # noqa: N818 - the name says what happened
@@ -73,10 +78,12 @@ USAGE = 2
 NOT_FOUND = 3
 PROBLEMS_FOUND = 4
 TEMPORARY = 75  # EX_TEMPFAIL
+NOT_PERMITTED = 77  # EX_NOPERM
 CONFIGURATION = 78  # EX_CONFIG
 
 _CODES: tuple[tuple[type[PttError], int], ...] = (
     (ConfigError, CONFIGURATION),
+    (NotPermitted, NOT_PERMITTED),
     (Unavailable, TEMPORARY),
     (MalformedInput, USAGE),
     (NoSuchDomain, NOT_FOUND),

@@ -66,6 +66,8 @@ class Connection(SMTP):
         self.inbox = Inbox()
         self.peer_address = ""
         self.tls = ""
+        self._is_clear = True
+        """Until the handshake begins: in TLS 1.3 a client may take its leave with its last words of it."""
         self.ssl_object: ssl.SSLObject | None = None
         self._serve = serve
         self._register = register
@@ -107,7 +109,7 @@ class Connection(SMTP):
         """Let the session answer what is complete; a TLS connection cannot be half closed."""
         self._is_at_end = True
         self._wake()
-        return not self.tls
+        return self._is_clear
 
     @override
     def connection_lost(self, error: Exception | None) -> None:
@@ -216,6 +218,7 @@ class Connection(SMTP):
             raise Disconnected
         self._wire.pause_reading()
         self._is_at_door = True
+        self._is_clear = False
         transport = await shake_hands(self._wire, self, context, self.inbox.take_all())
         if transport is None:
             # The threat: asyncio does not tell a protocol that its connection was lost in the handshake. Clients that

@@ -14,7 +14,7 @@ from importlib import resources
 
 import redis
 
-from ptt.core.errors import PttError, Refused, Unavailable
+from ptt.core.errors import NotPermitted, PttError, Refused, Unavailable
 from ptt.core.reply import Reply
 from ptt.store import keys
 
@@ -111,6 +111,15 @@ LIBRARY = build_library()
 SCRIPTS = LIBRARY.scripts
 
 
+_DENIALS = (
+    redis.exceptions.NoPermissionError,
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+)
+_DENIED_IN_FUNCTION = ("ACL failure in script", "The user executing the script can't")
+"""In a function the rights count for each command that it runs: what Valkey and Redis 7.2 say of it, and Redis 7.0."""
+
+
 def is_missing(error: Exception) -> bool:
     """Tell whether Redis does not know our functions: it is new, or so is this version of ptt."""
     return isinstance(error, redis.exceptions.ResponseError) and "Function not found" in str(error)
@@ -130,10 +139,13 @@ def translate(error: Exception) -> PttError:
     """Turn an error of redis-py into one of ours.
 
     Returns:
-        Refused with 452 when Redis is out of memory, else Unavailable: what Redis cannot do now is tried again.
+        Refused with 452 when Redis is out of memory; NotPermitted when another login is needed; else Unavailable: what
+        Redis cannot do now is tried again.
     """
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM" in str(error)[:16]:
         return Refused(FULL)
+    if isinstance(error, _DENIALS) or any(words in str(error) for words in _DENIED_IN_FUNCTION):
+        return NotPermitted(f"redis: the login in redis.url has no right to this: {error}")
     return Unavailable(f"{type(error).__name__}: {error}")
 
 

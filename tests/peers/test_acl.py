@@ -9,12 +9,18 @@ from typing import cast
 
 import pytest
 import redis
+from click.testing import CliRunner
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 
-from ptt.core.errors import ConfigError
+from ptt.cli import main
+from ptt.core.address import Domain
+from ptt.core.envelope import QueueId
+from ptt.core.errors import ConfigError, NotPermitted
+from ptt.settings import put_login
 from ptt.store import keys
 from ptt.store.acl import ADMIN, ROLES, RULES, WITHOUT_KEYS, format_acl, name_user
 from ptt.store.connection import RedisAddress
+from ptt.store.queue_control import QueueControl
 from ptt.store.scripts import SCRIPTS
 from ptt.store.server import check_server
 from tests.lua_calls import ID, TO, LuaCall, count_calls, list_scripts, read_calls
@@ -252,3 +258,25 @@ def test_commands_without_keys_are_few(server: RedisServer) -> None:
             user = cast("dict[str, object]", client.acl_getuser(name_user(role)))
             granted = {str(word).removeprefix("+") for word in cast("list[str]", user["commands"])} - {"-@all"}
             assert granted == set(WITHOUT_KEYS.split())
+
+
+@pytest.mark.parametrize(
+    ("role", "password", "reason"),
+    [("relay", "p", "no permissions"), (ADMIN, "wrong", "invalid username-password")],
+)
+def test_command_with_a_login_that_may_not_ends_with_77(
+    server: RedisServer, tmp_path: Path, role: str, password: str, reason: str
+) -> None:
+    """EX_NOPERM and one line: waiting is no use, another login is."""
+    (tmp_path / "ptt.toml").write_text(f'[redis]\nurl = "{put_login(server.url, name_user(role), password)}"\n')
+    result = CliRunner().invoke(main, ["--config", str(tmp_path / "ptt.toml"), "queue", "list"], prog_name="ptt")
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 77
+    assert re.match(rf"redis: the login in redis\.url has no right to this: .*{reason}", line, re.IGNORECASE), line
+
+
+def test_what_a_function_may_not_do_is_not_permitted(server: RedisServer) -> None:
+    """The call is granted to each role, what it does in Redis is not."""
+    check_server(RedisAddress(url=server.url), allow_unsafe=True)
+    with pytest.raises(NotPermitted, match="has no right to this"):
+        QueueControl(login(server, "ingress"), "root").retry(QueueId(ID), Domain(TO))

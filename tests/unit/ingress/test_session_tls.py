@@ -5,6 +5,7 @@ import gc
 import socket
 import ssl
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,33 @@ async def test_handshake_that_is_broken_off_is_no_fault(end: str, caplog: pytest
         await wait_until_async(lambda: server.listener.connection_count == 0, "the connection is gone")
         await wait_until_async(lambda: len(asyncio.all_tasks()) == tasks, "the session has ended")
     assert caplog.records == []
+
+
+async def test_client_that_leaves_with_its_last_octets_of_the_handshake_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """RFC 8446 section 6.1: close_notify may come with Finished, as from `openssl s_client </dev/null`."""
+    async with running_submission() as server:
+        caplog.clear()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cafile=str(server.certificate.authority_file))
+        client = context.wrap_bio(incoming, outgoing, server_hostname=HOSTNAME)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.tls_port)
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        async with asyncio.timeout(30):
+            while client.version() is None:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65_536))
+                with suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+            with pytest.raises(ssl.SSLWantReadError):
+                client.unwrap()
+            writer.write(outgoing.read())
+            await reader.read()
+        writer.close()
+        await wait_until_async(lambda: server.listener.connection_count == 0, "the connection is gone")
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_session_in_clear_is_forgotten_after_starttls() -> None:
