@@ -22,6 +22,7 @@ from ptt.store.server import load_functions
 from ptt.workers.apart import REDIS, format_environment, format_tether
 from ptt.workers.child import Child, Program
 from ptt.workers.embedded import EmbeddedServer, open_embedded, wait_until_loaded
+from ptt.workers.sockets import check_free
 
 STOP_TIMEOUT_S = 30.0
 """How long one group may take to finish what it has in hand; then it is killed, and its leases run out."""
@@ -168,11 +169,12 @@ def run_up(settings: Settings, environment: Mapping[str, str], accounts: Mapping
         The exit code.
 
     Raises:
-        ConfigError: the embedded Valkey cannot be used.
+        ConfigError: the embedded Valkey cannot be used, or somebody listens on our ports.
     """
     account = accounts[REDIS] if accounts else None
     embedded = nullcontext() if settings.redis.url else open_embedded(settings.up, account=account)
     with embedded as server:
+        check_free([(str(listen.address), listen.port) for listen in settings.ingress.listen])
         supervisor = Supervisor(plan_groups(settings, environment, server, accounts), _write_stderr)
         return asyncio.run(supervisor.run())
 

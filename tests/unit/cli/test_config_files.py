@@ -1,5 +1,6 @@
 """What the files hold that the settings name: `ptt config check` and each program refuse the same, all at once."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,20 @@ def test_wrong_content_of_all_files_is_told_at_once(run: Run, broken: Path, comm
             *list_sign_lines(broken),
         }
     )
+
+
+def test_up_refuses_a_port_that_it_would_share(run: Run, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second site on one host, with a Redis of its own, would take half of the clients of the first."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setenv("PTT_REDIS__URL", "redis://127.0.0.1:1")
+        monkeypatch.setenv("PTT_INGRESS__LISTEN", f'[{{"address": "127.0.0.1", "port": {port}, "tls": "implicit"}}]')
+        result = run("up")
+    assert (result.exit_code, result.stderr) == (78, f"ingress.listen: 127.0.0.1 port {port}: Address already in use\n")
+    assert site.exists()
 
 
 def test_ingress_tells_all_at_once(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
