@@ -1,8 +1,8 @@
 """Makes a message 7-bit before it is signed, so that no hop on its way has a reason to touch what the signature covers.
 
 Leaves with octets beyond ASCII become quoted-printable if they are text, else base64. What cannot be re-encoded without
-harm is left as it is, as a whole: headers in UTF-8, parts that others have signed or encrypted, text without MIME.
-RFC 6376 section 5.3, RFC 2045 section 6, RFC 2046 section 5, RFC 6152 section 3.
+harm is left as it is, as a whole: headers in UTF-8, parts that others have signed or encrypted. Text without MIME gets
+MIME. RFC 6376 section 5.3, RFC 1428, RFC 2045 section 6, RFC 2046 section 5, RFC 6152 section 3.
 """
 
 import base64
@@ -31,11 +31,28 @@ def make_seven_bit(content: bytes) -> bytes:
     Returns:
         The message in ASCII, or the same as before if it cannot be.
     """
-    header, _ = _split(content)
-    is_mime = any(field.name == b"mime-version" for field in list_fields(header))
-    if content.isascii() or not is_mime:
+    return content if content.isascii() else _convert(_declare(content), MAX_DEPTH) or content
+
+
+def _declare(content: bytes) -> bytes:
+    """Let a message without MIME say what it is: what mail programs take it for."""
+    header, body = _split(content)
+    names = {field.name for field in list_fields(header)}
+    if b"mime-version" in names:
         return content
-    return _convert(content, MAX_DEPTH) or content
+    declared = b"MIME-Version: 1.0\r\n"
+    if b"content-type" not in names:
+        declared += b"Content-Type: text/plain; charset=%b\r\n" % _guess_charset(body)
+    return b"".join((header, declared, b"\r\n", body))
+
+
+def _guess_charset(body: bytes) -> bytes:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        # RFC 1428 section 3: nobody said; the octets stay what they are.
+        return b"unknown-8bit"
+    return b"utf-8"
 
 
 def _convert(entity: bytes, depth: int) -> bytes | None:

@@ -124,7 +124,7 @@ class Ingress(Section):
     min_deliver_by_s: int = Field(default=60, ge=1, le=86_400)
     """Least time to a deadline after which a message is returned (DELIVERBY), seconds."""
     convert_8bit: bool = False
-    """Re-encode 8-bit parts before signing, so that MX hosts which take 7-bit mail alone get them too."""
+    """Re-encode 8-bit parts, and text without MIME, before signing, for MX hosts which take 7-bit mail alone."""
     idempotency_window_s: float = Field(default=0, ge=0, le=86_400)
     """How long a submission with a Message-ID that is made again is answered like the first, seconds; 0 never."""
     max_connections: int = Field(default=5000, ge=1, le=100_000)

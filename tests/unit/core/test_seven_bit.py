@@ -63,7 +63,7 @@ def test_message_in_seven_bits_reads_the_same(content: bytes) -> None:
     "content",
     [
         HEAD + b"\r\nplain\r\n",
-        "From: alice@example.test\r\n\r\nä without MIME\r\n".encode(),
+        b"From: alice@example.test\r\nContent-Transfer-Encoding: base64\r\n\r\n\xff without MIME\r\n",
         TEXT.replace(b"alice@", "älice@".encode()) + "ä\r\n".encode(),
         TEXT.replace(b"8bit", b"quoted-printable") + "ä\r\n".encode(),
         HEAD + multipart(PART + "ä\r\n".encode(), kind=b"signed"),
@@ -74,8 +74,28 @@ def test_message_in_seven_bits_reads_the_same(content: bytes) -> None:
     ],
 )
 def test_message_that_cannot_be_converted_stays_as_it_is(content: bytes) -> None:
-    """Nothing is half converted: what others signed, what is no MIME, what is too deep."""
+    """Nothing is half converted: what others signed, what is not what it says, what is too deep."""
     assert make_seven_bit(content) == content
+
+
+@pytest.mark.parametrize(
+    ("fields", "octets", "charset"),
+    [
+        (b"", "grüße\r\n".encode(), "utf-8"),
+        (b"", b"gr\xfc\xdfe\r\n", "unknown-8bit"),
+        (b"Content-Type: text/html; charset=iso-8859-1\r\n", b"gr\xfc\xdfe\r\n", "iso-8859-1"),
+        (b"Content-Transfer-Encoding: 8bit\r\n", "grüße\r\n".encode(), "utf-8"),
+    ],
+)
+def test_text_without_mime_becomes_mime(fields: bytes, octets: bytes, charset: str) -> None:
+    """UTF-8 if it can be, else a charset that claims nothing (RFC 1428 section 3); what it says itself counts."""
+    converted = make_seven_bit(b"From: alice@example.test\r\n" + fields + b"\r\n" + octets)
+    message = email.message_from_bytes(converted)
+    assert converted.isascii()
+    assert message.get_all("MIME-Version") == ["1.0"]
+    assert len(message.get_all("Content-Transfer-Encoding") or ()) == 1
+    assert message.get_content_charset() == charset
+    assert message.get_payload(decode=True) == octets
 
 
 @given(
