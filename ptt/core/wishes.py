@@ -3,6 +3,7 @@
 RFC 8689 (REQUIRETLS), RFC 4865 (HOLDFOR, HOLDUNTIL), RFC 2852 (BY), RFC 6710 (MT-PRIORITY).
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from ptt.core.errors import Refused
 from ptt.core.options import NO_OPTIONS, ByMode, Deadline, Options, TlsDemand
 from ptt.core.reply import Reply
 
-# RFC 4865 section 5: a number of seconds, or a date and time of RFC 3339 in UTC.
-_HOLD_FOR = re.compile(r"[0-9]{1,9}")
-_HOLD_UNTIL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z", re.IGNORECASE)
+# RFC 4865 section 3: a number of seconds without zeros in front, or a date and time of RFC 3339 in UTC.
+_HOLD_FOR = re.compile(r"[1-9][0-9]{0,8}")
+_HOLD_UNTIL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z", re.IGNORECASE)
 # RFC 2852 section 4: seconds, which may be used up already; return or notify; trace.
 _BY = re.compile(r"([+-]?[0-9]{1,9});([NR])(T?)", re.IGNORECASE)
 _PRIORITY = re.compile(r"0|-?[1-9]")  # RFC 6710 section 4.1
@@ -87,7 +88,7 @@ def check_wishes(wishes: Wishes, limits: WishLimits, now_s: float) -> None:
         Refused: 501 or 555.
     """
     hold_s = max(wishes.hold_for_s, wishes.hold_until - now_s)
-    # RFC 4865 section 5: not both, and neither beyond what EHLO said.
+    # RFC 4865 section 4.2: not both, and neither beyond what EHLO said.
     if wishes.is_held_twice or hold_s > limits.max_hold_s:
         raise Refused(HOLD_TOO_LONG)
     if wishes.hold_until and wishes.hold_until < now_s:
@@ -117,7 +118,8 @@ def decide_options(wishes: Wishes, now_s: float, *, asks_no_tls: bool) -> Option
     deadline = None
     if wishes.by_mode is not None:
         deadline = Deadline(at=int(now_s + wishes.by_s), mode=wishes.by_mode, is_traced=wishes.is_traced)
-    return Options(tls=tls, release_at=int(release_at), deadline=deadline, priority=wishes.priority)
+    # RFC 4865 section 4.2: never before the instant.
+    return Options(tls=tls, release_at=math.ceil(release_at), deadline=deadline, priority=wishes.priority)
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[str | None], bool]:
