@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ptt.core.address import Address
 from ptt.core.envelope import QueueId
 from ptt.core.errors import MalformedInput, Refused
+from ptt.core.field_values import is_date, is_message_id
 from ptt.core.mailbox import parse_mailboxes
 from ptt.core.path import ToAscii
 from ptt.core.reply import Reply
@@ -29,6 +30,7 @@ HEADER_TOO_LARGE = Reply(552, "5.3.4", f"Header exceeds {MAX_HEADER_BYTES} octet
 LOOP = Reply(554, "5.4.6", f"Mail loop: {MAX_RECEIVED} or more Received fields")
 FROM_NOT_OWNED = Reply(550, "5.7.1", "From: you may not send as this address")
 FROM_UNCLEAR = Reply(550, "5.7.1", "From: must be plain mailboxes that all mail programs read alike")
+SEVERAL_DOMAINS = Reply(550, "5.7.1", "From: all mailboxes must be of one domain, that of the signature")
 RESENDER_NOT_OWNED = Reply(550, "5.7.1", "Resent-From or Resent-Sender: you may not send as this address")
 SENDER_NOT_OWNED = Reply(550, "5.7.1", "Sender: you may not send as this address")
 
@@ -43,7 +45,12 @@ _REMOVED = frozenset({b"bcc", b"resent-bcc", b"return-path"})
 _ONCE = SINGLETONS | {b"tls-required"}
 """RFC 5322 section 3.6; RFC 8689 section 5: of two that differ nobody could say which one counts."""
 _RESENT = frozenset({b"resent-from", b"resent-sender"})
-_REPLACED_IF_EMPTY = frozenset({b"date", b"message-id"})
+_REMOVED_IF_EMPTY = frozenset({b"date", b"message-id", b"to", b"cc", b"reply-to", b"in-reply-to", b"references"})
+"""RFC 5322 section 3.6: none of these may be empty, and none has to be there but Date, which is put back."""
+_CHECKS = {b"date": is_date, b"message-id": is_message_id}
+_SET_ASIDE = b"X-Original-"
+_LONG = 900
+"""Octets of a field after which its value begins on a line of its own: a longer name must not make a line too long."""
 
 
 class Field(NamedTuple):
@@ -82,34 +89,37 @@ class Author:
     to_ascii: ToAscii
 
 
-def prepare_content(content: bytes, author: Author, stamp: Stamp) -> bytes:
+def prepare_content(content: bytes, author: Author, stamp: Stamp) -> tuple[bytes, Sequence[str]]:
     """Check a message and make it ready to be sent.
 
     Args:
         content: what DATA brought, without dot-stuffing; lines end with CRLF and no CR, LF or NUL stands elsewhere.
         author: who submits it.
-        stamp: for the Received field, and for Date and Message-ID when they are missing.
+        stamp: for the Received field, and for Date and Message-ID when they are missing or malformed.
 
     Returns:
-        The message with Received on top, and Bcc and Return-Path removed.
+        The message with Received on top, and Bcc and Return-Path removed; and the names of malformed fields that stand
+        in it under another name.
 
     Raises:
         Refused: 550, 552 or 554.
     """
     fields, body_start = split_header(content)
     check_fields(fields, author)
-    kept = [field for field in fields if not _is_removed(field)]
+    present = [field for field in fields if not _is_removed(field)]
+    kept = [_set_aside_malformed(field) for field in present]
+    set_aside = [old.name.decode() for old, new in zip(present, kept, strict=True) if new is not old]
     names = {field.name for field in kept}
     added = [format_received(stamp, smtputf8=author.smtputf8)]
     if b"date" not in names:
         added.append(b"Date: %b\r\n" % format_datetime(stamp.received_at).encode())
     if b"message-id" not in names:
         added.append(f"Message-ID: <{stamp.queue_id}@{stamp.hostname}>\r\n".encode())
-    if len(kept) == len(fields) and content.startswith(b"\r\n", body_start):
-        return b"".join((*added, content))
+    if len(kept) == len(fields) and not set_aside and content.startswith(b"\r\n", body_start):
+        return b"".join((*added, content)), ()
     # RFC 5322 section 2.1: the blank line may be missing if there is no body; with it all agree where the header ends.
     body = memoryview(content)[body_start + 2 :]
-    return b"".join((*added, *(field.raw for field in kept), b"\r\n", body))
+    return b"".join((*added, *(field.raw for field in kept), b"\r\n", body)), set_aside
 
 
 def asks_no_tls(content: bytes) -> bool:
@@ -190,7 +200,7 @@ def _check_owner(from_value: bytes, sender_value: bytes | None, author: Author) 
         raise Refused(FROM_NOT_OWNED)
     # One signature speaks for one domain: without this rule the message would wait for a signer for ever.
     if len({address.domain for address in authors}) > 1:
-        raise _malformed("the From field names more than one domain")
+        raise Refused(SEVERAL_DOMAINS)
     # RFC 5322 section 3.6.2: several authors need a Sender.
     if len(authors) > 1 and sender_value is None:
         raise _malformed("several mailboxes in From need a Sender field")
@@ -218,7 +228,18 @@ def _parse(value: bytes, author: Author) -> Sequence[Address]:
 
 
 def _is_removed(field: Field) -> bool:
-    return field.name in _REMOVED or (field.name in _REPLACED_IF_EMPTY and not field.value.strip())
+    return field.name in _REMOVED or (field.name in _REMOVED_IF_EMPTY and not field.value.strip())
+
+
+def _set_aside_malformed(field: Field) -> Field:
+    """Give the field as it is, or under another name if its value is not what its name promises."""
+    check = _CHECKS.get(field.name)
+    if check is None or check(field.value):
+        return field
+    # RFC 6409 sections 8.2 and 8.3: replaced; the old value helps who knows the message by it.
+    name, value = field.raw[: len(field.name)], field.value.strip()
+    fold = b"\r\n" if len(field.raw) > _LONG else b""
+    return Field(b"%b%b:%b %b\r\n" % (_SET_ASIDE, name, fold, value), _SET_ASIDE.lower() + field.name, value)
 
 
 def _malformed(reason: str) -> Refused:

@@ -116,7 +116,9 @@ class Acceptor:
         mail, user = transaction.mail, transaction.user
         fingerprint = compute_fingerprint(content, transaction) if self.knows_repeats else b""
         author = Author(may_send_as=user.may_send_as, smtputf8=mail.smtputf8, to_ascii=to_a_labels)
-        content = prepare_content(content, author, stamp)
+        content, set_aside = prepare_content(content, author, stamp)
+        if set_aside:
+            maillog.emit("header.corrected", user=user.login, set_aside=set_aside)
         if self.makes_seven_bit and not content.isascii():
             content = make_seven_bit(content)
         now_s = stamp.received_at.timestamp()

@@ -8,7 +8,7 @@ import pytest
 from ptt.core.address import Address, Domain
 from ptt.core.envelope import QueueId
 from ptt.core.errors import Refused
-from ptt.core.headers import MAX_FIELDS, MAX_HEADER_BYTES, Author, Stamp, prepare_content
+from ptt.core.headers import MAX_FIELDS, MAX_HEADER_BYTES, Author, Stamp, prepare_content, split_header
 from ptt.domain_names import to_a_labels
 from tests.cpu import measure_cpu_s
 
@@ -21,6 +21,7 @@ STAMP = Stamp(
     tls="TLSv1.3 TLS_AES_256_GCM_SHA384",
     received_at=datetime(2026, 11, 23, 10, 0, 5, tzinfo=UTC),
 )
+AUTHOR = Author(may_send_as=OWNED.__contains__, smtputf8=False, to_ascii=to_a_labels)
 RECEIVED = (
     b"Received: from client.test ([192.0.2.7])\r\n"
     b"\tby mail.example.test\r\n"
@@ -35,9 +36,7 @@ FROM = b"From: alice@example.test\r\n"
 
 def prepare(content: bytes, *, smtputf8: bool = False, stamp: Stamp = STAMP) -> bytes:
     """Prepare what Alice, who is also Bob, submits."""
-    return prepare_content(
-        content, Author(may_send_as=OWNED.__contains__, smtputf8=smtputf8, to_ascii=to_a_labels), stamp
-    )
+    return prepare_content(content, replace(AUTHOR, smtputf8=smtputf8), stamp)[0]
 
 
 def refusal(content: bytes, *, smtputf8: bool = False) -> str:
@@ -62,6 +61,37 @@ def test_empty_date_and_message_id_are_replaced() -> None:
     """An empty field is a missing one: two of a kind would be refused by others."""
     content = b"Date: \r\n" + FROM + b"Message-Id:\r\n\r\nbody\r\n"
     assert prepare(content) == RECEIVED + DATE + MESSAGE_ID + FROM + b"\r\nbody\r\n"
+
+
+def test_empty_lists_of_addresses_and_ids_are_removed() -> None:
+    """RFC 5322 section 3.6: each needs an element, and none has to be there; text may be empty."""
+    empty = b"To:\r\nCC: \t\r\nReply-To:\r\nIn-Reply-To:\r\nReferences: \r\n"
+    kept = DATE + MESSAGE_ID + FROM + b"Subject:\r\nComments:\r\n"
+    assert prepare(empty + kept + b"\r\nbody\r\n") == RECEIVED + kept + b"\r\nbody\r\n"
+
+
+def test_malformed_date_and_message_id_are_replaced_and_kept_under_another_name() -> None:
+    """RFC 6409 sections 8.2 and 8.3: what leaves conforms, and no application loses mail for it."""
+    prepared, set_aside = prepare_content(
+        b"Date: garbage\r\n" + FROM + b"Message-Id:<1\r\n 2>\r\nX-Original-Date: x\r\n\r\nbody\r\n", AUTHOR, STAMP
+    )
+    others = b"X-Original-Message-Id: <1\r\n 2>\r\nX-Original-Date: x\r\n"
+    assert prepared == RECEIVED + DATE + MESSAGE_ID + b"X-Original-Date: garbage\r\n" + FROM + others + b"\r\nbody\r\n"
+    assert set_aside == ["date", "message-id"]
+
+
+def test_malformed_value_under_a_longer_name_makes_no_line_too_long() -> None:
+    """RFC 5322 section 2.1.1: 998 octets, and no line of blanks."""
+    prepared = prepare(FROM + b"Message-ID:" + b"x" * 987 + b"\r\nDate: \r\n " + b"y" * 997 + b"\r\n\r\n")
+    assert max(map(len, prepared.split(b"\r\n"))) == 998
+    assert b"\r\nX-Original-Message-ID:\r\n " + b"x" * 987 + b"\r\nX-Original-Date:\r\n " + b"y" * 997 in prepared
+    assert split_header(prepared)[1] == len(prepared) - 2
+
+
+def test_control_characters_in_a_field_stay() -> None:
+    """RFC 5322 section 4.1: obsolete text that every receiver takes; a client may have signed it."""
+    content = DATE + MESSAGE_ID + FROM + b"Subject: a\x1b[2Jb\x07\r\n\r\n"
+    assert prepare(content) == RECEIVED + content
 
 
 def test_hidden_recipients_and_return_path_are_removed() -> None:
@@ -158,7 +188,7 @@ def test_authors_of_two_domains_are_refused() -> None:
     """One signature speaks for one domain; what cannot be signed must be refused while the client listens."""
     author = Author(may_send_as=lambda _: True, smtputf8=False, to_ascii=to_a_labels)
     content = b"From: a@one.test, b@two.test\r\nSender: a@one.test\r\n\r\n"
-    with pytest.raises(Refused, match="more than one domain"):
+    with pytest.raises(Refused, match=r"^550 5\.7\.1 From: all mailboxes must be of one domain"):
         prepare_content(content, author, STAMP)
 
 
