@@ -55,11 +55,9 @@ def format_size(octets: int) -> str:
 def format_state(entry: QueueEntry) -> str:
     """Write the state, and until or since when."""
     words = [entry.state.value]
-    if entry.state is State.DELIVERING:
-        words = ["in delivery"]
-    elif entry.state is State.WAITING and entry.until_ms is not None:
+    if entry.state is State.WAITING and entry.until_ms is not None:
         words.append(f"until {format_time(entry.until_ms)}")
-    elif entry.since_ms is not None:
+    elif entry.state is not State.DELIVERING and entry.since_ms is not None:
         words.append(f"since {format_time(entry.since_ms)}")
     return " ".join([*words, *(["(to be held)"] if entry.is_hold_wanted else [])])
 

@@ -16,7 +16,7 @@ from ptt.core.address import Address, Domain, ReversePath
 from ptt.core.dsn import Action, ReportedOutcome
 from ptt.core.envelope import Envelope, QueueId
 from ptt.core.notify import NEVER_REPORT, NO_REQUEST, decode_xtext
-from ptt.core.options import Options, TlsDemand
+from ptt.core.options import Options, TlsDemand, wants_trace
 
 MAX_RETURNED = 65_536
 """Octets of the message that a report brings back. The threat: who sends 25 MB to a thousand wrong recipients in the
@@ -37,6 +37,14 @@ _OPENINGS = {
     "it is still being tried.",
     Action.RELAYED: "It was handed to the mail servers of the following recipients, which do not tell whether it "
     "arrives; you asked to be told:",
+}
+_RELAYED_BY_DEADLINE = (
+    "It has a deadline, and was handed to the mail servers of the following recipients, which may not know of it:"
+)
+_DESCRIPTIONS = {
+    Action.FAILED: "Undelivered message",
+    Action.DELAYED: "Delayed message",
+    Action.RELAYED: "Relayed message",
 }
 
 
@@ -88,7 +96,7 @@ def make_dsn(original: Original, outcomes: Sequence[ReportedOutcome], reporter: 
     parts = (
         (f"text/plain; charset={'utf-8' if is_utf8 else 'us-ascii'}", "Notification", text.encode()),
         (f"message/{'global-' if is_utf8 else ''}delivery-status", "Delivery report", status.encode()),
-        (_RETURNED_TYPES[is_utf8, is_whole], "Undelivered message", returned),
+        (_RETURNED_TYPES[is_utf8, is_whole], _DESCRIPTIONS[_find_gravest(outcomes)], returned),
     )
     boundary = f"=_{reporter.queue_id}"
     body = b"".join(_format_part(boundary, *part) for part in parts) + f"--{boundary}--\r\n".encode()
@@ -126,11 +134,10 @@ def _make_envelope(original: Envelope, recipient: Address, content: bytes, *, sm
 def _format_header(
     original: Original, outcomes: Sequence[ReportedOutcome], reporter: Reporter, *, is_ascii: bool
 ) -> str:
-    gravest = next(action for action in Action if any(one.action is action for one in outcomes))
     fields = [
         f"From: Mail Delivery System <postmaster@{reporter.author_domain}>",
         f"To: <{original.envelope.reverse_path}>",
-        f"Subject: {_SUBJECTS[gravest]}",
+        f"Subject: {_SUBJECTS[_find_gravest(outcomes)]}",
         f"Date: {format_datetime(reporter.reported_at)}",
         f"Message-ID: <{reporter.queue_id}@{reporter.hostname}>",
         "Auto-Submitted: auto-replied",
@@ -143,6 +150,10 @@ def _format_header(
     if not is_ascii:
         fields.append("Content-Transfer-Encoding: 8bit")
     return "\r\n".join([*fields, "", ""])
+
+
+def _find_gravest(outcomes: Sequence[ReportedOutcome]) -> Action:
+    return next(action for action in Action if any(one.action is action for one in outcomes))
 
 
 def _format_part(boundary: str, content_type: str, description: str, content: bytes) -> bytes:
@@ -164,10 +175,16 @@ def _format_text(original: Original, outcomes: Sequence[ReportedOutcome], report
     for action in Action:
         told = [one for one in outcomes if one.action is action]
         if told:
-            lines += ["", *textwrap.wrap(_OPENINGS[action], _WIDTH)]
+            lines += ["", *textwrap.wrap(_choose_opening(action, original.envelope.options), _WIDTH)]
         for one in told:
             lines += ["", f"{_INDENT}<{_escape(one.recipient)}>", *_explain(one)]
     return "\r\n".join([*lines, ""])
+
+
+def _choose_opening(action: Action, options: Options) -> str:
+    # RFC 2852 section 4: told for its deadline, whatever NOTIFY asks.
+    is_traced = action is Action.RELAYED and wants_trace(options.deadline)
+    return _RELAYED_BY_DEADLINE if is_traced else _OPENINGS[action]
 
 
 def _explain(outcome: ReportedOutcome) -> list[str]:

@@ -53,7 +53,7 @@ async def test_hold_of_what_a_worker_has_waits_for_its_record(address: RedisAddr
     async with relaying(address) as queue:
         entry = await claim(queue, ONE)
         assert "as soon as the worker gives it back" in ptt("queue", "hold", queue_id, "--reason", "why").stdout
-        assert "in delivery (to be held)" in ptt("queue", "list").stdout
+        assert "delivering (to be held)" in ptt("queue", "list").stdout
         await queue.commit(entry, [ANN], [ANN])
         await defer(queue, entry)
         assert [(one["state"], one["reason"]) for one in list_json(ptt)] == [("held", "why")]

@@ -113,6 +113,30 @@ def test_delivery_status_has_all_that_is_known() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("actions", "description"),
+    [
+        ([Action.RELAYED, Action.FAILED], "Undelivered message"),
+        ([Action.RELAYED, Action.DELAYED], "Delayed message"),
+        ([Action.RELAYED], "Relayed message"),
+    ],
+)
+def test_returned_message_is_described_by_the_gravest_outcome(actions: list[Action], description: str) -> None:
+    """What was handed on is not undelivered."""
+    classes = {Action.FAILED: "5.0.0", Action.DELAYED: "4.0.0", Action.RELAYED: "2.0.0"}
+    outcomes = (ReportedOutcome(recipient=RITA, action=action, status=classes[action]) for action in actions)
+    assert part_of(read(report(*outcomes)), 2)["Content-Description"] == description
+
+
+def test_relayed_message_with_a_deadline_is_told_for_that() -> None:
+    """RFC 2852 section 4: the sender asked for a deadline, not for a report."""
+    outcome = ReportedOutcome(recipient=RITA, action=Action.RELAYED, status="2.0.0")
+    options = Options(deadline=Deadline(at=1_800_000_000, mode=ByMode.NOTIFY))
+    text = " ".join(part_of(read(report(outcome, options=options)), 0).get_content().split())
+    assert "It has a deadline, and was handed to the mail servers" in text
+    assert "you asked" not in text
+
+
 def test_what_was_not_asked_or_said_leaves_no_field() -> None:
     """RFC 3461 section 6.3 (a) and (d): no ENVID, no field of it; no server spoke, no Diagnostic-Code."""
     outcome = ReportedOutcome(recipient=RITA, action=Action.DELAYED, status="4.0.0", reason="timed out")
