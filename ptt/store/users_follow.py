@@ -134,6 +134,12 @@ class Follower:
         self._serving = snapshot
         self._complaint = ""
         maillog.emit("users.loaded", commit=snapshot.commit, count=len(snapshot.users))
+        if snapshot.folders:
+            path, count = snapshot.folders[0], len(snapshot.folders)
+            reason = "users are files, not folders: what is in it counts for nothing"
+            maillog.emit(
+                "users.ignored", maillog.WARNING, commit=snapshot.commit, path=path, count=count, reason=reason
+            )
         self._source.keep(repository, commit)
 
     def _refuse(self, commit: pygit2.Commit, error: BadTree) -> None:

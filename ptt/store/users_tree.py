@@ -6,7 +6,7 @@ whole: half of a change must not decide who may log in.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pygit2
@@ -54,6 +54,8 @@ class Snapshot:
     decoys: Decoys = field(default_factory=Decoys)
     certified: Mapping[str, str] = field(default_factory=dict)
     """The login that each name of a client certificate belongs to."""
+    folders: Sequence[str] = ()
+    """Below `FOLDER`; nothing in them is read."""
 
 
 def read_snapshot(repository: pygit2.Repository, tree: pygit2.Tree, commit: str, last: Snapshot) -> Snapshot:
@@ -70,7 +72,8 @@ def read_snapshot(repository: pygit2.Repository, tree: pygit2.Tree, commit: str,
     """
     users: dict[str, User] = {}
     blobs: dict[str, pygit2.Oid] = {}
-    for login, entry in _list_entries(tree):
+    folder = _open_folder(tree)
+    for login, entry in _list_entries(folder):
         if len(users) == MAX_USERS:
             raise BadTree(FOLDER, f"has more than {MAX_USERS} users")
         # A tree that no program of Git writes may have a name twice, and which of the files counts would be chance.
@@ -80,17 +83,21 @@ def read_snapshot(repository: pygit2.Repository, tree: pygit2.Tree, commit: str,
         unchanged = last.blobs.get(login) == entry.id
         users[login] = last.users[login] if unchanged else _read_user(repository, login, entry.id)
     _check_collisions(users)
-    return Snapshot(commit, users, blobs, make_decoys(users.values()), _index_certificates(users))
+    folders = [f"{FOLDER}/{name}" for name, entry in folder if entry.filemode == FileMode.TREE]
+    return Snapshot(commit, users, blobs, make_decoys(users.values()), _index_certificates(users), folders)
 
 
-def _list_entries(tree: pygit2.Tree) -> Iterator[tuple[str, pygit2.Object]]:
+def _open_folder(tree: pygit2.Tree) -> Sequence[tuple[str, pygit2.Object]]:
     if FOLDER not in tree:
-        return
+        return ()
     folder = tree[FOLDER]
     if not isinstance(folder, pygit2.Tree):
         raise BadTree(FOLDER, "is no folder")
-    for entry in folder:
-        name = (entry.raw_name or b"").decode(errors="surrogateescape")
+    return [((entry.raw_name or b"").decode(errors="surrogateescape"), entry) for entry in folder]
+
+
+def _list_entries(folder: Sequence[tuple[str, pygit2.Object]]) -> Iterator[tuple[str, pygit2.Object]]:
+    for name, entry in folder:
         if not name.endswith(SUFFIX):
             continue
         path = f"{FOLDER}/{name}"

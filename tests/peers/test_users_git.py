@@ -80,6 +80,20 @@ async def test_authenticate_knows_who_and_what(desk: Desk, events: Events) -> No
         assert users.get_user("bob") is None
         assert not await can_log_in(users, "alice", b"x" * (MAX_PASSWORD_BYTES + 1))
     assert events.list("users.loaded") == [{"commit": commit, "count": 2}]
+    assert events.list("users.ignored") == []
+
+
+async def test_folder_among_the_users_is_named_once_for_each_commit(desk: Desk, events: Events) -> None:
+    """What is in it is nobody, which whoever put it there should hear of."""
+    files = {"users/alice.toml": ALICE, "users/sub/carol.toml": ALICE, "users/team/dave.toml": ALICE}
+    commit = desk.push(files)
+    async with serving(desk) as users:
+        assert users.get_user("alice") is not None
+        assert users.get_user("carol") is None
+        assert users.get_user("sub/carol") is None
+    reason = "users are files, not folders: what is in it counts for nothing"
+    expected = {"commit": commit, "path": "users/sub", "count": 2, "reason": reason}
+    assert events.list("users.ignored") == [expected]
 
 
 async def test_push_counts_within_a_poll(desk: Desk) -> None:
