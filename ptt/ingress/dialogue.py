@@ -23,6 +23,7 @@ MAX_FAILURES = 3
 _JUNK_CODES = frozenset({500, 501, 502, 503, 504, 530, 555})
 """Refused for how it was said or when, not by policy."""
 _CHUNK = b"BDAT"
+_RECIPIENT = b"RCPT "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,8 @@ class Dialogue:
             # with a tab behind it: who wrote them may have meant BDAT.
             if line[: len(_CHUNK)].upper() == _CHUNK:
                 return Close(refusal.reply)
-            return self._count_junk(refusal.reply) if refusal.reply.code in _JUNK_CODES else refusal.reply
+            is_junk = refusal.reply.code in _JUNK_CODES and not self._is_further_recipient(line)
+            return self._count_junk(refusal.reply) if is_junk else refusal.reply
         return self._count_junk(answer) if rule.is_junk or _is_idle_chunk(answer) else answer
 
     def complete_login(self, login: str) -> None:
@@ -136,6 +138,11 @@ class Dialogue:
                 raise Refused(replies.EHLO_FIRST)
             if not self._state.login:
                 raise Refused(replies.LOGIN_FIRST)
+
+    def _is_further_recipient(self, line: bytes) -> bool:
+        # A list in which many addresses are wrong and one is right is mail.
+        has_recipient = self._state.transaction is not None and bool(self._state.transaction.recipients)
+        return has_recipient and line[: len(_RECIPIENT)].upper() == _RECIPIENT
 
     def _count_junk(self, answer: Answer) -> Answer:
         self._junk += 1

@@ -220,6 +220,15 @@ async def test_junk_commands_are_answered_up_to_a_limit(command: str) -> None:
         assert replies[-1].startswith("421 4.7.0 ")
 
 
+async def test_wrong_recipients_beside_a_right_one_are_no_junk() -> None:
+    """A long list with many wrong addresses still goes to the right ones; without any of these it is junk."""
+    async with running_submission() as server, logged_in(server) as client:
+        await client.ask_all([ALICE, RITA])
+        for _ in range(MAX_JUNK + 1):
+            assert (await client.ask("RCPT TO:<x")).startswith("501 5.1.3 ")
+        assert (await client.ask("DATA")).startswith("354 ")
+
+
 async def test_accepted_mail_clears_the_junk() -> None:
     """RSET between messages is what clients do all day."""
     async with running_submission() as server, logged_in(server) as client:
