@@ -50,8 +50,8 @@ async def rigged() -> AsyncIterator[Rig]:
             yield Rig(RedisAddress(url=server.url), RedisAddress(url=f"redis://127.0.0.1:{front}/1"), proxy, client)
 
 
-@pytest.mark.parametrize("is_stopped", [False, True], ids=["reset", "stopped"])
-async def test_relay_claim_whose_answer_is_lost_is_taken_back(is_stopped: bool) -> None:  # noqa: FBT001 - a case
+@pytest.mark.parametrize(("is_stopped", "later_ms"), [(False, 0), (True, 0), (False, 90_000), (False, 65_000)])
+async def test_relay_claim_whose_answer_is_lost_is_taken_back(is_stopped: bool, later_ms: int) -> None:  # noqa: FBT001 - a case
     """All of it is due at once for whoever asks next, none of it under suspicion; nothing more was taken meanwhile."""
     async with rigged() as rig, relaying(rig.proxied) as queue, relaying(rig.direct) as other:
         names = [await enqueue(rig.direct, number, ANN) for number in range(3)]
@@ -63,6 +63,10 @@ async def test_relay_claim_whose_answer_is_lost_is_taken_back(is_stopped: bool) 
         if is_stopped:
             await wait_until_async(lambda: rig.client.hexists(*owner), "two are leased")
             claiming.cancel()
+        if later_ms:
+            await wait_until_async(lambda: rig.client.hexists(*owner), "two are leased")
+            for name in names[:2]:  # as if Redis had been away for so long
+                rig.client.zincrby(keys.queue(ONE), -later_ms, name)
         await rig.lose_answer(lambda: rig.client.hexists(*owner))
         with pytest.raises(asyncio.CancelledError if is_stopped else Unavailable):
             await claiming

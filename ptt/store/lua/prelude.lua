@@ -88,9 +88,10 @@ local function is_protected(queue, id, lease_ms, restarted_ms)
 end
 
 -- Take back what claims with this token were given whose answer was lost: it is due, and no worker has died on it.
+-- If Redis was away until now, its lease may have ended, or been prolonged for the restart.
 local function unclaim(queue, prefix, owner, claims, token, lease_ms)
-  local count = 0
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, '(' .. now, now + lease_ms)) do
+  local count, latest = 0, now + math.max(lease_ms, @RESTART_GRACE_MS@)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, now - 60000, latest, 'LIMIT', 0, 20000)) do
     local key = prefix .. id
     if redis.call('HGET', key, owner) == token then
       redis.call('HDEL', key, owner)
