@@ -80,4 +80,4 @@ def test_key_that_goes_bad_in_mid_run_signs_no_more(site: Site) -> None:
     send_until(site, "wide", "key.missing")
     assert site.stop() == 0
     ended = site.ptt("up", expected=78)
-    assert f"{path}: has mode 0644: must be 0600, so that nobody else reads it" in ended.stderr
+    assert f"{path}: signing.keys_dir: has mode 0644: must be 0600, so that nobody else reads it" in ended.stderr
