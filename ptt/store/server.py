@@ -5,6 +5,7 @@ load`, which gives them their functions, has checked the rest.
 """
 
 import ssl
+from collections.abc import Mapping
 from threading import Event
 
 import redis
@@ -112,13 +113,17 @@ def _ask_problems(client: redis.Redis, stopped: Event) -> list[str]:
     try:
         found = {str(name): str(value) for name, value in retrying(client.config_get, *REQUIRED).items()}
     except NoPermissionError:
-        found = _read_info(client)
-    problems = [
+        return _name_problems(_read_info(client))  # `ptt redis load` has seen to the rest
+    problems = _name_problems(found)
+    return problems if _keeps_transactions(client) else [*problems, FORGETFUL]
+
+
+def _name_problems(found: Mapping[str, str]) -> list[str]:
+    return [
         f"redis: {name}: is {found.get(name, '')!r}, must be {value!r}: {reason}"
         for name, (value, reason) in REQUIRED.items()
         if found.get(name) != value
     ]
-    return problems if _keeps_transactions(client) else [*problems, FORGETFUL]
 
 
 def _keeps_transactions(client: redis.Redis) -> bool:
@@ -126,7 +131,7 @@ def _keeps_transactions(client: redis.Redis) -> bool:
     try:
         return all(client.execute_command("ACL", "DRYRUN", "default", *words) == b"OK" for words in REPLAYED)  # type: ignore[no-untyped-call]
     except NoPermissionError:
-        return True  # This user may not ask: `ptt redis load` has.
+        return True  # This user may not ask, and whoever loaded our functions did.
 
 
 def _may_pass(error: BaseException | None) -> bool:
