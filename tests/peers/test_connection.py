@@ -1,5 +1,6 @@
 """How long a start waits for Redis: as long as waiting may help, and not a moment longer."""
 
+import base64
 import contextlib
 import os
 import signal
@@ -80,7 +81,7 @@ def test_sigterm_while_redis_is_away_ends_the_wait(tmp_path: Path) -> None:
 def test_sigterm_to_a_worker_that_waits_for_redis_ends_it(tmp_path: Path, role: str) -> None:
     """The same for the workers, which Celery does not stop yet."""
     seal_key = tmp_path / "seal.key"
-    seal_key.write_text("x")
+    seal_key.write_text(base64.b64encode(bytes(32)).decode())
     seal_key.chmod(0o600)
     with closing_server() as server:
         environment = {

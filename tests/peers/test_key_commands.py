@@ -270,7 +270,7 @@ def test_key_with_bad_arguments_exits_with_the_code(desk: Desk, arguments: list[
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        (['[dns_update]\nserver = "127.0.0.1"'], "tsig_key_name and tsig_secret_file"),
+        (['[dns_update]\nserver = "127.0.0.1"'], "dns_update.tsig_key_name: missing"),
         (['[dns_update]\nserver = "127.0.0.1"\ntsig_key_name = "k"\ntsig_secret_file = "none"'], "tsig_secret_file"),
     ],
 )
