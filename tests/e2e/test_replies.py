@@ -281,9 +281,8 @@ def empty_queue(site: Site) -> None:
 
 def list_left(site: Site) -> list[dict[str, Any]]:
     """Give what `ptt queue list` tells."""
-    entries: list[dict[str, Any]] = json.loads(site.ptt("queue", "list", "--limit", "1000", "-o", "json").stdout)[
-        "entries"
-    ]
+    listing = json.loads(site.ptt("queue", "list", "--limit", "1000", "-o", "json").stdout)
+    entries: list[dict[str, Any]] = listing["entries"]
     return entries
 
 

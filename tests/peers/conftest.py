@@ -8,8 +8,11 @@ import redis
 from click.testing import CliRunner, Result
 
 from ptt.cli import main
+from tests.checked_host import RECORDS, REVERSE, Host
 from tests.peers.queue_tools import Run
+from tests.servers.bind import Bind, running_bind
 from tests.servers.redis import RedisServer
+from tests.signing_keys import DOMAIN
 
 
 @pytest.fixture
@@ -32,3 +35,18 @@ def client(valkey: RedisServer) -> Iterator[redis.Redis]:
     """Give a client of the spool database."""
     with valkey.client() as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def host_bind() -> Iterator[Bind]:
+    """Run a primary with all that a sound domain has, forward and reverse."""
+    with running_bind((DOMAIN, "bare.test", REVERSE), records=RECORDS) as server:
+        yield server
+
+
+@pytest.fixture
+def host(tmp_path: Path, host_bind: Bind, valkey: RedisServer) -> Host:
+    """Make a host on which nothing is wrong."""
+    made = Host(tmp_path, host_bind, valkey.url)
+    made.prepare()
+    return made

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import dns.message
 import dns.rcode
@@ -16,27 +15,11 @@ from click.testing import CliRunner
 from typing_extensions import override
 
 from ptt.cli import main
-from tests.checked_host import HOST, RECORDS, REVERSE, Host, expect
-from tests.servers.bind import Bind, running_bind
+from tests.checked_host import HOST, Host, expect
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 from tests.servers.responder import running_responder
 from tests.signing_keys import DOMAIN, SIGNED_AT
-
-
-@pytest.fixture(scope="module")
-def bind() -> Iterator[Bind]:
-    """Run a primary with all that a sound domain has, forward and reverse."""
-    with running_bind((DOMAIN, "bare.test", REVERSE), records=RECORDS) as server:
-        yield server
-
-
-@pytest.fixture
-def host(tmp_path: Path, bind: Bind, valkey: RedisServer) -> Host:
-    """Make a host on which nothing is wrong."""
-    made = Host(tmp_path, bind, valkey.url)
-    made.prepare()
-    return made
 
 
 def test_doctor_finds_nothing_on_a_sound_host(host: Host) -> None:

@@ -1,8 +1,6 @@
 """``ptt key check`` against a real BIND: each fault of a key or its record is found, with what helps."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,25 +10,9 @@ from ptt.core.address import Domain
 from ptt.core.domain_policy import format_dmarc
 from ptt.dns.update import publish_key_record, remove_key_record
 from ptt.signing.key_files import KeyState
-from tests.checked_host import HOST, RECORDS, REVERSE, Host, expect
-from tests.servers.bind import Bind, running_bind
-from tests.servers.redis import RedisServer
+from tests.checked_host import HOST, RECORDS, Host, expect
+from tests.servers.bind import running_bind
 from tests.signing_keys import DOMAIN, SIGNED_AT
-
-
-@pytest.fixture(scope="module")
-def bind() -> Iterator[Bind]:
-    """Run a primary with all that a sound domain has, forward and reverse."""
-    with running_bind((DOMAIN, "bare.test", REVERSE), records=RECORDS) as server:
-        yield server
-
-
-@pytest.fixture
-def host(tmp_path: Path, bind: Bind, valkey: RedisServer) -> Host:
-    """Make a host on which nothing is wrong."""
-    made = Host(tmp_path, bind, valkey.url)
-    made.prepare()
-    return made
 
 
 def test_key_check_finds_a_record_that_is_gone(host: Host) -> None:
