@@ -57,6 +57,11 @@ class Link:
     passed: dict[Way, int] = field(default_factory=lambda: dict.fromkeys(Way, 0))
     is_cut: bool = False
 
+    def reset(self) -> None:
+        """Reset both sides."""
+        for writer in self.ends.values():
+            reset(writer)
+
     async def end(self, kind: Cutting) -> None:
         """Cut both sides."""
         self.is_cut = True
@@ -114,8 +119,7 @@ class Proxy:
     def reset_all(self) -> None:
         """Reset the connections that there are."""
         for link in self.links:
-            for writer in link.ends.values():
-                reset(writer)
+            link.reset()
 
     def heal(self) -> None:
         """Let everything through; what was held goes on its way."""
@@ -151,7 +155,7 @@ class Proxy:
         writer = link.ends[way]
         with contextlib.suppress(OSError):
             while not link.is_cut:
-                octets = await reader.read(65_536)
+                octets = await self._read(link, way, reader)
                 if self.delay_s:
                     await asyncio.sleep(self.delay_s)
                 await self._gates[way].wait()
@@ -164,6 +168,16 @@ class Proxy:
                     return
                 writer.write(octets)
                 await writer.drain()
+
+    async def _read(self, link: Link, way: Way, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.read(65_536)
+        except OSError:
+            # Killed with something left to read, a server resets: who only waits for its answer would never know.
+            await self._gates[way].wait()
+            if not link.is_cut:
+                link.reset()
+            raise
 
     async def _cut(self, link: Link, cut: Cut, octets: bytes) -> None:
         writer = link.ends[cut.way]
