@@ -81,14 +81,28 @@ DONE_TTL_MS = 60_000
 RESTART_GRACE_MS = 30_000
 """How long after a start of Redis a lease from before is not taken over: longer than the slowest renewal or repeated
 record takes to arrive."""
+MAX_GRACES = 2
+"""How often in a row a lease that nobody renews is left to its owner: a Redis that restarts every few seconds must not
+keep a message for a dead worker for ever. Three at most: each is a quarter in the score."""
 WITHDRAWAL_MS = 3_000
 """How long after a start of Redis mail from before is not signed: ingress comes back within a second, and takes back
-what it answered with 451."""
+what it answered with 451. What is accepted meanwhile is signed at once, and what is held keeps its place."""
+LOST_CLAIM_MS = 60_000
+"""How long ago the lease of a claim whose answer was lost may have ended, for it to be taken back: longer than Redis is
+usually away. A longer outage leaves it to the sweep, as that of a dead worker."""
+MAX_LOST_LOOKS = 20_000
+"""Messages that are looked at to find lost claims: far more than all workers may own of one queue, and few enough not
+to hold up Redis."""
+MAX_LOOKS = 10
+"""How often a claim looks again when all that it looked at is left to its owners: it must not hold up Redis."""
 BACKOFF_TTL_MS = 86_400_000
 """How long after its time a back-off is forgotten that nobody asked about: its queue is empty."""
 PRIORITY_STEP_MS = 60_000
 """What a step of priority is worth: mail goes ahead of what is one step less urgent and came a minute before it. So the
 urgent is first, and the least urgent waits at most 18 minutes longer for its turn than it would."""
+RETURNED_SHARE = 0.2
+"""The share of each claim for what comes due at its own time: a retry, a lease that ended, what was given back. Its
+place is behind the plain mail of the next nine minutes, and a queue that is never empty would not let it go before."""
 MAX_EVENTS = 50_000
 """Events kept in the stream: a queue of failures must not fill the memory with their history."""
 

@@ -15,6 +15,7 @@ from importlib import resources
 import redis
 
 from ptt.core.errors import NotPermitted, PttError, Refused, Unavailable
+from ptt.core.options import MAX_PRIORITY
 from ptt.core.reply import Reply
 from ptt.store import keys
 
@@ -29,7 +30,15 @@ _PLACES = {
     "@DONE_TTL_MS@": str(keys.DONE_TTL_MS),
     "@WITHDRAWAL_MS@": str(keys.WITHDRAWAL_MS),
     "@RESTART_GRACE_MS@": str(keys.RESTART_GRACE_MS),
+    "@MAX_GRACES@": str(keys.MAX_GRACES),
     "@BACKOFF_TTL_MS@": str(keys.BACKOFF_TTL_MS),
+    "@PRIORITY_STEP_MS@": str(keys.PRIORITY_STEP_MS),
+    "@PLAIN_LEAD_MS@": str(keys.lead_ms(0)),
+    "@MAX_LEAD_MS@": str(keys.lead_ms(MAX_PRIORITY)),
+    "@RETURNED_SHARE@": str(keys.RETURNED_SHARE),
+    "@MAX_LOOKS@": str(keys.MAX_LOOKS),
+    "@LOST_CLAIM_MS@": str(keys.LOST_CLAIM_MS),
+    "@MAX_LOST_LOOKS@": str(keys.MAX_LOST_LOOKS),
 }
 """What stands in the Lua files for values that are named in Python."""
 

@@ -53,12 +53,12 @@ class StageQueue:
         arguments = (queue_id, self._token, int(delay_s * 1000), reason, *fields)
         self._run(Call(SCRIPTS["put_back"], places, arguments))
 
-    def park(self, queue_id: QueueId, reason: str) -> None:
-        """Park a claimed message that must never be worked on here."""
+    def park(self, queue_id: QueueId, reason: str) -> bool:
+        """Park a claimed message that must never be worked on here; tell whether it still was ours."""
         places = (keys.state(queue_id, self.stage), keys.queue(self.stage), keys.PARKED, keys.EVENTS)
         what = (self.field_prefix, self.stage, self.parked_event)
         arguments = (queue_id, self._token, reason, keys.MAX_EVENTS, *what)
-        self._run(Call(SCRIPTS["park_unsigned"], places, arguments))
+        return self._run(Call(SCRIPTS["park_unsigned"], places, arguments)) == [1]
 
     def _claim(self, script: str, *limits: int) -> tuple[Sequence[Sequence[bytes]], list[QueueId]]:
         """Lease what is due; give the rows of the script, and the queue-ids of what it parked."""

@@ -72,7 +72,7 @@ class SignService:
         for one, recorded in zip(signed, self._queue.record(signed), strict=True):
             if recorded:
                 maillog.emit("message.signed", queue_id=one.queue_id, destinations=len(one.recipients))
-            else:
+            else:  # it took too long, or ingress has taken the message back
                 maillog.emit("lease.lost", maillog.WARNING, queue_id=one.queue_id, stage="sign")
 
     def _try_sign(self, entry: SignEntry) -> Signed | None:
@@ -80,8 +80,7 @@ class SignService:
         try:
             return self._sign(entry)
         except MalformedInput as error:
-            self._queue.park(entry.queue_id, str(error))
-            maillog.emit("recipient.parked", maillog.ERROR, reason=str(error), stage="sign")
+            self._park(entry, str(error), str(error))
         except NoUsableKey as error:
             self._wait_for_key(entry, str(error))
         except PttError:
@@ -101,8 +100,13 @@ class SignService:
             maillog.emit("key.missing", maillog.ERROR, reason=reason, delay_s=KEY_WAIT_S)
             return
         # Not even the report on it could be signed: a person decides, and the rest of the queue is not filled by it.
-        self._queue.park(entry.queue_id, reason)
-        maillog.emit("recipient.parked", maillog.ERROR, reason=f"{reason} in {age_s:.0f} s", stage="sign")
+        self._park(entry, reason, f"{reason} in {age_s:.0f} s")
+
+    def _park(self, entry: SignEntry, reason: str, told: str) -> None:
+        if self._queue.park(entry.queue_id, reason):
+            maillog.emit("recipient.parked", maillog.ERROR, reason=told, stage="sign")
+        else:  # taken back by ingress, its content with it
+            maillog.emit("lease.lost", maillog.WARNING, stage="sign")
 
     def _sign(self, entry: SignEntry) -> Signed:
         content = self._queue.read(entry)

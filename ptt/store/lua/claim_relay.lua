@@ -80,14 +80,9 @@ local function consider(id)
   return #claimed < limit
 end
 
-local function consider_all(ids)
-  for _, id in ipairs(ids) do
-    if not consider(id) then return end
-  end
-end
-
+local seen = {}
 if is_named then
-  consider_all({unpack(ARGV, 14)})
+  consider_all({unpack(ARGV, 14)}, seen, consider)
   return {claimed, parked, left}
 end
 if failures > 0 then
@@ -95,9 +90,9 @@ if failures > 0 then
   limit = 1
 end
 if waits_until <= now then
-  consider_all(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit))
+  look_through(KEYS[1], limit, seen, consider, function() return #claimed + left > 0 end)
   if left > 0 and #claimed < limit then -- look past those under suspicion
-    consider_all(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', left, 200))
+    consider_all(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, left + 200), seen, consider)
   end
   if failures > 0 and #claimed > 0 then
     waits_until = now + ARGV[5]

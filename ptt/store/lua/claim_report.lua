@@ -19,7 +19,9 @@ end
 local claimed, parked, bytes = {}, {}, 0
 if now > tonumber(ARGV[8]) then return {claimed, parked} end -- a broken connection has delivered it late
 if ARGV[9] == '1' then unclaim(KEYS[1], DELIVERY, 'report_owner', 'report_claims', ARGV[1], ARGV[4]) end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+
+-- Tells whether there is room for more.
+local function consider(id)
   local key = DELIVERY .. id
   local owner, claims, reported, recorded =
     unpack(redis.call('HMGET', key, 'report_owner', 'report_claims', 'reported', 'recorded'))
@@ -36,7 +38,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
     redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[7], '*', 'queue_id', id, 'event', 'dsn.parked')
     parked[#parked + 1] = id
   else
-    if #claimed > 0 and (claims or bytes + size > tonumber(ARGV[3])) then break end -- see claim_sign.lua
+    if #claimed > 0 and (claims or bytes + size > tonumber(ARGV[3])) then return false end -- see claim_sign.lua
     bytes = bytes + size
     redis.call('HSET', key, 'report_owner', ARGV[1])
     redis.call('HINCRBY', key, 'report_claims', 1)
@@ -46,7 +48,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
       'accepted')
     local content = (f[6] or '') .. (f[7] or '')
     claimed[#claimed + 1] = {id, f[1], f[2], f[3], f[4], f[5], content, size, f[8], first, records}
-    if claims then break end
+    if claims then return false end
   end
+  return #claimed < tonumber(ARGV[2])
 end
+
+look_through(KEYS[1], ARGV[2], {}, consider, function() return #claimed > 0 end)
 return {claimed, parked}

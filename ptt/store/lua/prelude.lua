@@ -77,21 +77,55 @@ end
 -- Redis was away. Its token must go then, so that it can neither commit nor record if it comes back.
 local function is_owned(state, owner, queue, id)
   if redis.call('HEXISTS', state, owner) == 0 then return false end
-  return tonumber(redis.call('ZSCORE', queue, id) or 0) > now - 30000
+  return tonumber(redis.call('ZSCORE', queue, id) or 0) > now - @RESTART_GRACE_MS@
 end
 
--- Redis has just restarted (0: it has not): whoever has had a lease since before gets time to finish.
+-- Redis has just restarted (0: it has not): whoever has had a lease since before gets time to finish. Each such grace
+-- adds a quarter to the score, and whoever renews writes a whole number: who has not done so through several graces is
+-- dead, however often Redis restarts.
 local function is_protected(queue, id, lease_ms, restarted_ms)
-  if restarted_ms == '0' or redis.call('ZSCORE', queue, id) - lease_ms > tonumber(restarted_ms) then return false end
-  redis.call('ZADD', queue, math.max(restarted_ms + @RESTART_GRACE_MS@, now + 1000), id)
+  local ends, restarted = tonumber(redis.call('ZSCORE', queue, id)), tonumber(restarted_ms)
+  local graces, grace_ends = ends % 1 * 4, restarted + @RESTART_GRACE_MS@
+  if restarted == 0 or ends - lease_ms > restarted or ends >= grace_ends or graces >= @MAX_GRACES@ then return false end
+  redis.call('ZADD', queue, math.max(grace_ends, now + 1000) + (graces + 1) / 4, id)
   return true
+end
+
+-- Name what is due, the most urgent first, and tell whether there may be more. Before the first of much there is a share
+-- of what waited for something else, a retry or a lease that ended: its place is behind all plain mail of nine minutes.
+local function list_due(queue, limit)
+  local due = redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0, limit)
+  if #due < tonumber(limit) then return due, false end
+  local share = math.floor(limit * @RETURNED_SHARE@)
+  local ids = redis.call('ZRANGEBYSCORE', queue, now - @PLAIN_LEAD_MS@, now, 'LIMIT', 0, share)
+  for _, id in ipairs(due) do ids[#ids + 1] = id end
+  return ids, true
+end
+
+-- Consider each that was not seen before, while there is room for more. Tells whether there still is.
+local function consider_all(ids, seen, consider)
+  for _, id in ipairs(ids) do
+    if not seen[id] then
+      seen[id] = true
+      if not consider(id) then return false end
+    end
+  end
+  return true
+end
+
+-- Consider what is due until something is found: what is left to its owner gives its place to what it would hide.
+local function look_through(queue, limit, seen, consider, found)
+  for _ = 1, @MAX_LOOKS@ do
+    local ids, may_be_more = list_due(queue, limit)
+    if not consider_all(ids, seen, consider) or found() or not may_be_more then return end
+  end
 end
 
 -- Take back what claims with this token were given whose answer was lost: it is due, and no worker has died on it.
 -- If Redis was away until now, its lease may have ended, or been prolonged for the restart.
 local function unclaim(queue, prefix, owner, claims, token, lease_ms)
   local count, latest = 0, now + math.max(lease_ms, @RESTART_GRACE_MS@)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, now - 60000, latest, 'LIMIT', 0, 20000)) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, now - @LOST_CLAIM_MS@, latest, 'LIMIT', 0, @MAX_LOST_LOOKS@)) do
     local key = prefix .. id
     if redis.call('HGET', key, owner) == token then
       redis.call('HDEL', key, owner)
