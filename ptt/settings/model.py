@@ -302,6 +302,8 @@ class Relay(Section):
     """When the sender is told of a delay, seconds from acceptance."""
     uncertain: Literal["retry", "hold"] = "retry"
     """What to do when the final dot was sent and no reply came: retry (RFC 5321) or hold for a person."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """Processes that one relay worker delivers with, each on one core."""
     connections_per_host: int = Field(default=5, ge=1, le=1000)
     """Most connections of one relay process to one MX host."""
     messages_per_connection: int = Field(default=100, ge=1, le=100_000)

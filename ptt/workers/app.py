@@ -42,7 +42,7 @@ def build_app() -> PttCelery:
     app.roles = ROLES
     app.load = lambda role: load_ready(None, role, (ROLES[role].list_checks,)).settings
     sign_task.register(app, lambda: app.service())  # noqa: PLW0108 - the service is set when the role is known
-    relay_task.register(app, lambda: app.service)
+    relay_task.register(app, lambda: app.service())  # noqa: PLW0108 - as above
     signals.setup_logging.connect(_configure_logging, weak=False)
     return app
 

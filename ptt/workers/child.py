@@ -1,7 +1,8 @@
 """One program under `ptt up`: started, logged, started again when it ends, and stopped.
 
 Each child is in a session of its own, so that Ctrl-C reaches the supervisor only, and is killed by the kernel when the
-supervisor dies. When a child ends, what is left of its session is killed, so that no port and no lease stays taken.
+supervisor dies. When a child ends, what is left of its session is killed, so that no port and no lease stays taken;
+only a relay's processes may finish what they have in hand, while the next relay begins beside them.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
@@ -21,6 +23,7 @@ from ptt import maillog
 from ptt.core.errors import CONFIGURATION
 from ptt.workers import tether
 from ptt.workers.childlog import LineSplitter, format_line, label_event, parse_line
+from ptt.workers.heirs import Heirs, has_heirs
 
 _EX_OSERR = 71  # sysexits.h: the system could not even start it
 
@@ -49,6 +52,8 @@ class Program:
     """Open files that it inherits."""
     account: str = ""
     """As whom it runs, as the tether takes it; as ourselves if empty."""
+    leaves_heirs: bool = False
+    """Whether its own processes may finish what they have in hand when it is killed; they end by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +119,7 @@ class Child:
         self._stopping = asyncio.Event()
         self._is_working = False
         self._process: asyncio.subprocess.Process | None = None
+        self._heirs = Heirs()
         self._write = write
 
     async def run(self) -> int:
@@ -123,7 +129,9 @@ class Child:
             0, or CONFIGURATION as soon as the program refuses its settings.
         """
         try:
-            return await self._run()
+            exit_code = await self._run()
+            await self._heirs.wait()
+            return exit_code
         finally:
             self.finished.set()
 
@@ -139,7 +147,8 @@ class Child:
                 self._process.send_signal(number)
 
     def kill(self) -> None:
-        """Kill the process and all that it started."""
+        """Kill the process and all that it started, in this life and before."""
+        self._heirs.kill()
         if self._process is not None:
             # The session has the number of its first process, and the kernel gives no number away that is in use so.
             with suppress(ProcessLookupError):
@@ -184,15 +193,19 @@ class Child:
         transport, log = await loop.connect_read_pipe(
             lambda: LogPipe(self._take_line), os.fdopen(reading, "rb", buffering=0)
         )
+        process = None
         try:
-            exit_code = await self._spawn_and_wait(writing)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(log.closed.wait(), _DRAIN_S)
+            process = await self._spawn_and_wait(writing)
         finally:
-            transport.close()
-        return exit_code
+            end_log = partial(_end_log, transport, log)
+            if process is not None and self.program.leaves_heirs and has_heirs(process.pid):
+                self._heirs.follow(process.pid, end_log)
+            else:
+                await end_log()
+        assert process.returncode is not None  # noqa: S101 - it was waited for
+        return process.returncode
 
-    async def _spawn_and_wait(self, writing: int) -> int:
+    async def _spawn_and_wait(self, writing: int) -> asyncio.subprocess.Process:
         program = self.program
         try:
             process = await asyncio.create_subprocess_exec(
@@ -212,10 +225,12 @@ class Child:
         if self._stopping.is_set():
             self.send_signal(signal.SIGTERM)
         try:
-            return await process.wait()
+            await process.wait()
         finally:
-            self.kill()
+            if process.returncode is None or not self.program.leaves_heirs:
+                self.kill()
             self._process = None
+        return process
 
     async def _pause(self, delay_s: float) -> None:
         with suppress(TimeoutError):
@@ -230,3 +245,10 @@ class Child:
             self._is_working = True
             self.ready.set()
         self._write(format_line(fields))
+
+
+async def _end_log(transport: asyncio.BaseTransport, log: LogPipe) -> None:
+    """Take the last lines of processes that are gone, and close the pipe."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(log.closed.wait(), _DRAIN_S)
+    transport.close()

@@ -1,59 +1,73 @@
-"""A Celery pool that runs ``async def`` tasks on one event loop: hundreds of deliveries in flight in one process.
+"""A Celery pool whose tasks run in processes of their own, hundreds at once on the event loop of each.
 
-Two threads: Celery's hub thread (kombu: wake-ups come in) and the loop thread (asyncio: tasks run). Requests cross by
-a deque and one wake of the loop per burst; all of Celery's callbacks go back to the hub thread by a deque and an
-eventfd, so that Celery's state is only ever touched by the thread that owns it.
+The Celery worker only passes wake-ups on; `relay_process.py` is the other end. So a worker that is killed takes no
+delivery with it: its processes hear that it is gone, finish what they have in hand and end. One of the processes that
+is killed takes what it had in hand alone, and another takes its place.
+
+Each has a socket to the worker, on which packets go: down ``[number, task, arguments]`` as JSON, up the number of a
+wake-up that is done. The end of the socket means: stop.
 
 Not supported, because wake-ups need none of it: results, self.retry, time limits, revoke, remote control.
 """
 
-import asyncio
+import json
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+import select
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from celery.concurrency.base import BasePool
 from kombu.serialization import loads, prepare_accept_content
 from typing_extensions import override
 
 from ptt import maillog
-from ptt.workers.lag import watch_lag
+from ptt.workers import relay_process
+from ptt.workers.child import Ending, decide_restart
 
-STOP_POLL_S = 0.05
-STOP_TIMEOUT_S = 28.0
-"""Longest warm stop: SIGTERM promises an exit within 30 s."""
-
-
-class Service(Protocol):
-    """What runs in the loop thread for as long as the pool does."""
-
-    async def start(self) -> None:
-        """Begin; called once in the loop before the first task."""
-
-    def close(self) -> None:
-        """Take no new work; called in the loop at the begin of a stop."""
-
-    async def stop(self) -> None:
-        """Finish what is in hand and release all; called in the loop after the last task."""
+STOP_TIMEOUT_S = 28.5
+"""Longest warm stop: SIGTERM promises an exit within 30 s. The processes give up themselves a little earlier."""
+START_TIMEOUT_S = 60.0
+"""Longest wait for a process to begin: it has nothing to do first."""
+_PACKET_BYTES = 64
 
 
 @dataclass(eq=False, weakref_slot=True, slots=True, kw_only=True)
 class _Job:
     """One wake-up in the pool; Celery's request keeps a weak reference to it."""
 
-    arguments: Sequence[Any]
+    number: int
+    packet: bytes
+    began: float
     on_done: Callable[[tuple[int, object, float]], None] | None
 
     def terminate(self, signal: object = None) -> None:
         """Do nothing: a wake-up that is revoked would only be pushed again."""
 
+    def finish(self) -> None:
+        """Tell Celery that it is done."""
+        if self.on_done is not None:
+            self.on_done((0, None, monotonic() - self.began))
 
-class AsyncioPool(BasePool):
-    """The pool of the relay role; ``app.service`` is what its tasks work with."""
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Process:
+    """One of the processes that do the work."""
+
+    pid: int
+    channel: socket.socket
+    began: float
+    jobs: dict[int, _Job] = field(default_factory=dict)
+    is_ready: bool = False
+    """Whether it takes wake-ups: it has begun, and does not stop yet."""
+
+
+class ProcessPool(BasePool):
+    """The pool of the relay role: as many processes as ``app.processes`` says."""
 
     body_can_be_buffer = True
     signal_safe = False
@@ -61,126 +75,164 @@ class AsyncioPool(BasePool):
     uses_semaphore = False
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - Celery's own signature
-        """Prepare; the loop starts with `on_start`."""
+        """Prepare; the processes start with `on_start`."""
         super().__init__(*arguments, **options)
-        self._jobs: set[_Job] = set()
-        self._incoming: deque[_Job] = deque()
-        self._outgoing: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run_loop, name="asyncio-pool", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._processes: list[_Process] = []
         self._accept: Any = None
-
-    # -- hub thread
+        self._hub: Any = None
+        self._waiting: list[_Job] = []
+        """What came while no process was ready; Celery's prefetch limit bounds it."""
+        self._count = 0
+        self._is_closing = False
+        self._previous_delay_s = 0.0
 
     @override
     def on_start(self) -> None:
-        """Start the loop thread and the service in it; an error of the service ends the worker."""
+        """Start the processes; one that cannot begin ends the worker."""
         self._accept = prepare_accept_content(self.app.conf.accept_content)
-        self._thread.start()
-        self._call(self.app.service.start())
+        for process in [self._fork() for _ in range(self.app.processes)]:
+            if not _wait_ready(process):
+                raise RuntimeError("a relay process ended before it began")
 
     @override
     def register_with_event_loop(self, loop: Any) -> None:
         """Let the hub run what comes back; called again after each reconnection of the broker."""
-        loop.add_reader(self._eventfd, self._on_outgoing)
+        self._hub = loop
+        for process in self._processes:
+            loop.add_reader(process.channel, self._on_readable, process)
+        self._restock()
 
     @override
     def on_apply(self, *args: Any, **kwargs: Any) -> _Job:  # type: ignore[override]
-        """Take one wake-up."""
-        arguments: Sequence[Any] = kwargs.get("args") or args[1]
-        job = _Job(arguments=arguments, on_done=kwargs.get("callback"))
+        """Pass one wake-up on to the process that has the fewest in hand."""
+        name, _, _, body, content_type, content_encoding = kwargs.get("args") or args[1]
         if accept := kwargs.get("accept_callback"):
             # Acknowledged here and now: what kombu holds as unacknowledged when a connection breaks runs twice.
             accept(os.getpid(), monotonic())
-        self._jobs.add(job)
-        self._incoming.append(job)
-        if len(self._incoming) == 1:
-            self._loop.call_soon_threadsafe(self._start_incoming)
+        arguments: Sequence[Any] = loads(body, content_type, content_encoding, accept=self._accept)[0]
+        self._count += 1
+        packet = json.dumps([self._count, name, arguments]).encode()
+        job = _Job(number=self._count, packet=packet, began=monotonic(), on_done=kwargs.get("callback"))
+        self._pass_on(job)
         return job
 
     @override
     def on_close(self) -> None:
-        """Tell the service that a stop has begun."""
-        self._loop.call_soon_threadsafe(self.app.service.close)
+        """Tell the processes that a stop has begun."""
+        self._is_closing = True
+        for process in self._processes:
+            with suppress(OSError):
+                process.channel.shutdown(socket.SHUT_WR)
+        self._pass_on_waiting()
 
     @override
     def on_stop(self) -> None:
-        """Wait for what is in hand, at most STOP_TIMEOUT_S, then end the loop."""
+        """Wait for what is in hand, at most STOP_TIMEOUT_S, then kill who is left."""
+        self.on_close()
         deadline = monotonic() + STOP_TIMEOUT_S
-        while self._jobs and monotonic() < deadline:
-            self._drain_outgoing()  # nobody runs the hub any more
-            threading.Event().wait(STOP_POLL_S)
-        self._drain_outgoing()
-        self._end_loop(max(1.0, deadline - monotonic()))
+        while self._processes and (left_s := deadline - monotonic()) > 0:
+            # Nobody runs the hub any more.
+            readable, _, _ = select.select([process.channel for process in self._processes], (), (), left_s)
+            for process in list(self._processes):
+                if process.channel in readable:
+                    self._on_readable(process)
+        if self._processes:
+            maillog.emit("relay.stop_timed_out", maillog.WARNING)
+            self.on_terminate()
 
     @override
     def on_terminate(self) -> None:
-        """End the loop at once; leases end by themselves."""
-        self._end_loop(0)
+        """Kill the processes; leases end by themselves."""
+        self._is_closing = True
+        for process in list(self._processes):
+            os.kill(process.pid, signal.SIGKILL)
+            self._bury(process)
 
-    def _call(self, coroutine: Coroutine[Any, Any, None], timeout_s: float | None = None) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_s)
+    def _fork(self) -> _Process:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if (pid := os.fork()) == 0:
+            relay_process.live(self.app, theirs)
+        theirs.close()
+        ours.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        process = _Process(pid=pid, channel=ours, began=monotonic())
+        self._processes.append(process)
+        return process
 
-    def _end_loop(self, timeout_s: float) -> None:
-        if not self._thread.is_alive():
+    def _pass_on(self, job: _Job) -> None:
+        if self._is_closing:
+            job.finish()
             return
-        if timeout_s:
+        able = [process for process in self._processes if process.is_ready]
+        if not able:
+            self._waiting.append(job)
+            return
+        process = min(able, key=lambda one: len(one.jobs))
+        try:
+            process.channel.send(job.packet)
+            process.jobs[job.number] = job
+        except OSError:  # it does not read, or it has just ended: the sweep wakes again
+            job.finish()
+
+    def _pass_on_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for job in waiting:
+            self._pass_on(job)
+
+    def _on_readable(self, process: _Process) -> None:
+        while process in self._processes:
             try:
-                self._call(self.app.service.stop(), timeout_s)
-            except TimeoutError:
-                maillog.emit("relay.stop_timed_out", maillog.WARNING)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+                packet = process.channel.recv(_PACKET_BYTES)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:  # it ended with wake-ups unread
+                packet = b""
+            if not packet:
+                self._bury(process)
+            elif packet == relay_process.READY:
+                _welcome(process)
+                self._pass_on_waiting()
+            elif packet == relay_process.LEAVING:
+                process.is_ready = False
+            else:
+                process.jobs.pop(int(packet)).finish()
 
-    def _on_outgoing(self, *_: object) -> None:
-        try:
-            os.eventfd_read(self._eventfd)
-        except BlockingIOError:
-            return
-        self._drain_outgoing()
+    def _bury(self, process: _Process) -> None:
+        self._processes.remove(process)
+        if self._hub is not None:
+            self._hub.remove_reader(process.channel)
+        process.channel.close()
+        exit_code = os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
+        for job in process.jobs.values():
+            job.finish()  # the sweep wakes again
+        if not self._is_closing:
+            self._replace(process, exit_code)
 
-    def _drain_outgoing(self) -> None:
-        while self._outgoing:
-            callback, arguments = self._outgoing.popleft()
-            callback(*arguments)
+    def _replace(self, process: _Process, exit_code: int) -> None:
+        lived_s = monotonic() - process.began
+        maillog.emit(
+            "relay.process_ended", maillog.ERROR, pid=process.pid, exit_code=exit_code, lived_s=round(lived_s, 1)
+        )
+        ending = Ending(exit_code=exit_code, lived_s=lived_s, was_ready=process.is_ready, had_worked=True)
+        delay_s = decide_restart(ending, self._previous_delay_s)
+        assert delay_s is not None  # noqa: S101 - only who never worked is not started again
+        self._previous_delay_s = delay_s
+        if self._hub is not None:
+            self._hub.call_later(delay_s, self._restock)
 
-    def _finish(self, job: _Job, runtime_s: float) -> None:
-        self._jobs.discard(job)
-        if job.on_done is not None:
-            job.on_done((0, None, runtime_s))
+    def _restock(self) -> None:
+        # The timers of the hub may be lost when the broker's connection is: it is done again after a reconnection.
+        while not self._is_closing and len(self._processes) < self.app.processes:
+            process = self._fork()
+            self._hub.add_reader(process.channel, self._on_readable, process)
 
-    # -- loop thread
 
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._tasks.add(self._loop.create_task(watch_lag(), name="lag"))
-        self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+def _wait_ready(process: _Process) -> bool:
+    readable, _, _ = select.select([process.channel], (), (), START_TIMEOUT_S)
+    if readable and process.channel.recv(_PACKET_BYTES) == relay_process.READY:
+        _welcome(process)
+    return process.is_ready
 
-    def _start_incoming(self) -> None:
-        while self._incoming:
-            job = self._incoming.popleft()
-            task = self._loop.create_task(self._execute(job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
 
-    async def _execute(self, job: _Job) -> None:
-        started = monotonic()
-        name, _, _, body, content_type, content_encoding = job.arguments
-        try:
-            arguments, keywords, _ = loads(body, content_type, content_encoding, accept=self._accept)
-            await self.app.tasks[name].run(*arguments, **keywords)
-        except Exception:  # noqa: BLE001 - the top of a task: the sweep wakes again, the others go on
-            maillog.emit("task.failed", maillog.ERROR, exc_info=True, task=name)
-        finally:
-            self._hand_back(self._finish, job, monotonic() - started)
-
-    def _hand_back(self, callback: Callable[..., object], *arguments: object) -> None:
-        self._outgoing.append((callback, arguments))
-        if len(self._outgoing) == 1:
-            os.eventfd_write(self._eventfd, 1)
+def _welcome(process: _Process) -> None:
+    process.is_ready = True
+    maillog.emit("relay.process_started", pid=process.pid)

@@ -1,8 +1,8 @@
-"""The relay role: builds queue, resolver and courier for one event loop."""
+"""The relay role: builds queue, resolver and courier in each process of the pool."""
 
 import random
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 
 from celery import Celery, signals
 
@@ -22,7 +22,7 @@ from ptt.workers.wiring import check_redis_files
 
 
 def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
-    """Build the service; it starts in the loop of the pool."""
+    """Tell the app how each process gets its service, and how many there are."""
     relay = settings.relay
     policy = AttemptPolicy(
         retry_schedule_s=relay.retry_schedule_s,
@@ -31,27 +31,34 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
         holds_uncertain=relay.uncertain == "hold",
         jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
     )
-    resolver = DnsResolver(nameservers=[str(server) for server in relay.resolvers], port=relay.resolver_port)
-    courier = SmtpCourier(
-        CourierOptions(
-            hostname=settings.ehlo_hostname,
-            resolver=resolver,
-            smtp_port=relay.smtp_port,
-            source_addresses=relay.source_addresses,
-            allow_private_addresses=relay.allow_private_addresses,
-            connections_per_host=relay.connections_per_host,
-            messages_per_connection=relay.messages_per_connection,
-            timeouts=make_timeouts(relay.timeout_scale),
-            dead_s=DEAD_S * relay.timeout_scale,
-            ca_file=_name_ca_file(settings),
-        ),
-    )
-    lease_s = settings.queue.lease_s
-    app.service = RelayService(RelayQueue(address, lease_s), courier, policy, lease_s, resolver.close)  # type: ignore[attr-defined]
+
+    @cache
+    def build() -> RelayService:
+        # Called in the process that works with it: a connection or a token must not cross a fork.
+        resolver = DnsResolver(nameservers=[str(server) for server in relay.resolvers], port=relay.resolver_port)
+        courier = SmtpCourier(
+            CourierOptions(
+                hostname=settings.ehlo_hostname,
+                resolver=resolver,
+                smtp_port=relay.smtp_port,
+                source_addresses=relay.source_addresses,
+                allow_private_addresses=relay.allow_private_addresses,
+                connections_per_host=relay.connections_per_host,
+                messages_per_connection=relay.messages_per_connection,
+                timeouts=make_timeouts(relay.timeout_scale),
+                dead_s=DEAD_S * relay.timeout_scale,
+                ca_file=_name_ca_file(settings),
+            ),
+        )
+        lease_s = settings.queue.lease_s
+        return RelayService(RelayQueue(address, lease_s), courier, policy, lease_s, resolver.close)
+
+    app.service = build  # type: ignore[attr-defined]
+    app.processes = relay.processes  # type: ignore[attr-defined]
 
     @signals.worker_ready.connect(weak=False)
     def started(**_: object) -> None:
-        maillog.announce("relay.started", hostname=settings.ehlo_hostname)
+        maillog.announce("relay.started", hostname=settings.ehlo_hostname, processes=relay.processes)
 
 
 def list_checks(settings: Settings) -> Iterator[Check]:
@@ -69,4 +76,4 @@ def concurrency(settings: Settings) -> int:
     return settings.relay.destinations
 
 
-ROLE = Role(pool="ptt.workers.pool:AsyncioPool", concurrency=concurrency, prepare=prepare, list_checks=list_checks)
+ROLE = Role(pool="ptt.workers.pool:ProcessPool", concurrency=concurrency, prepare=prepare, list_checks=list_checks)

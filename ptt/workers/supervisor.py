@@ -146,6 +146,7 @@ def plan_groups(
             environment={**environment, **own, **format_environment(account)},
             ready_event=f"{role}.started",
             account=format_tether(role, account, server),
+            leaves_heirs=role == "relay",
         )
 
     workers = (

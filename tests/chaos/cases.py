@@ -12,13 +12,22 @@ CASES = (
     Case(name="B2", title="kill -9 of sign: main, child, all", inject=faults.kill_sign, small=_SMALL, full=_FULL),
     Case(
         name="B3",
-        title="kill -9 of one of two relays",
+        title="kill -9 of one of two relay workers",
         inject=faults.kill_relay,
+        small=_SMALL,
+        full=_FULL,
+        sink_options=_SLOW_SINK,
+        relays=2,  # one that dies every few seconds delivers less than 200/s
+    ),
+    Case(
+        name="B3-process",
+        title="kill -9 of a process of one of two relay workers",
+        inject=faults.kill_relay_process,
         small=_SMALL,
         full=_FULL,
         may_double=True,
         sink_options=_SLOW_SINK,
-        relays=2,  # one that dies every few seconds delivers less than 200/s
+        relays=2,
     ),
     Case(
         name="B4",

@@ -9,7 +9,7 @@ from ptt.store import keys
 from ptt.store.keys import WAKE_TTL_MS
 from ptt.store.sweep import SWEEP_EVERY_S
 from tests.chaos.fault_points import hook
-from tests.chaos.faults import RELAY, SIGN, kill, wait_delivered
+from tests.chaos.faults import SIGN, find_relays, kill, wait_delivered
 from tests.chaos.ledger import read_lines
 from tests.chaos.points import find
 from tests.chaos.poison import KINDS, PLACES, PREFIX
@@ -45,13 +45,13 @@ def defer_long_enough(site: ChaosSite, load: Load, _choice: random.Random) -> No
 
 async def kill_sweepers(run: Run) -> None:
     """Kill the processes that sweep, while all mail is deferred; look when each message is tried again."""
-    # While the mail is deferred there is nothing else to do: sign's main process and both relays only sweep.
+    # While the mail is deferred there is nothing else to do: sign's main process and those of both relays only sweep.
     count_of_load = run.load.messages
     wait_s = 240 + count_of_load / 10
     await wait_until_async(lambda: len(run.sender.accepted) >= count_of_load, "mail is deferred", wait_s)
     for number in range(run.load.faults):
-        role = (SIGN, RELAY)[number % 2]
-        kill(run.random.choice((await wait_pids(run.site, role))[:2]))
+        sweepers = (await find_relays(run))[1] if number % 2 else (await wait_pids(run.site, SIGN))[:2]
+        kill(run.random.choice(sweepers))
         run.faults += 1
         run.mark_fault()
         await asyncio.sleep(run.random.uniform(0.5, 2 * run.load.life_s))
@@ -130,7 +130,7 @@ async def wait_for_parked(run: Run) -> None:
 
 def _is_death(event: dict[str, object]) -> bool:
     killed = "signal 9" in str(event.get("text", "")) and event["event"] == "process.output"
-    return killed or (event["event"] == "process.exited" and event.get("exit_code") == -9)
+    return killed or (event["event"] in {"process.exited", "relay.process_ended"} and event.get("exit_code") == -9)
 
 
 def choose_storm(load: Load, number: int) -> Mail:

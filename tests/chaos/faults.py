@@ -19,6 +19,7 @@ from tests.e2e.site import DESTINATIONS
 from tests.waiting import wait_until_async
 
 INGRESS, SIGN, RELAY = "ptt.workers.ingress", "-Q sign", "-Q relay"
+RELAY_PROCESSES = "PTT_RELAY__PROCESSES"
 MAX_PORT_S = 2.0
 """B1: so soon the port is to be back."""
 MAX_REFUSAL_S = 5.0
@@ -44,7 +45,7 @@ async def kill_sign(run: Run) -> None:
     """Kill the main process of sign, one of its children, or all of them."""
     starts = 1
     async for _ in run.moments():
-        await _let_work(run, "sign", starts)
+        await _let_work(run, "sign.started", starts)
         pids = await wait_pids(run.site, SIGN)
         main = next((pid for pid in pids if _parent_of(pid) not in pids), pids[0])
         children = [pid for pid in pids if pid != main] or [main]
@@ -55,10 +56,34 @@ async def kill_sign(run: Run) -> None:
 
 
 async def kill_relay(run: Run) -> None:
-    """Kill one of the relays, once all of them work."""
+    """Kill one of the relay workers, once all of them work: its processes finish what they have in hand."""
     async for number in run.moments():
-        await _let_work(run, "relay", number + run.case.relays)
-        kill(run.random.choice(await wait_pids(run.site, RELAY)))
+        await _let_work(run, "relay.started", number + run.case.relays)
+        kill(run.random.choice((await find_relays(run))[0]))
+
+
+async def kill_relay_process(run: Run) -> None:
+    """Kill one of the processes of the relay workers, with all that it has in hand."""
+    processes = run.case.relays * int(run.case.settings.get(RELAY_PROCESSES, "1"))
+    async for number in run.moments():
+        await _let_work(run, "relay.process_started", number + processes)
+        kill(run.random.choice((await find_relays(run))[1]))
+
+
+async def find_relays(run: Run) -> tuple[list[int], list[int]]:
+    """Give the pids of the relay workers, and those of their processes; those of dead workers are none."""
+    while True:
+        pids = await wait_pids(run.site, RELAY)
+        parents = {pid: _parent_of(pid) for pid in pids}
+        workers = [pid for pid in pids if parents[pid] not in pids and _is_supervised(run, parents[pid])]
+        if processes := [pid for pid in pids if parents[pid] in workers]:
+            return workers, processes
+        await asyncio.sleep(0.02)
+
+
+def _is_supervised(run: Run, parent: int) -> bool:
+    site = run.site
+    return parent == (site.process.pid if site.process else os.getpid())
 
 
 async def kill_tree(run: Run) -> None:
@@ -125,7 +150,8 @@ async def freeze(run: Run, role: str) -> None:
     """Stop a process of a role for longer than its lease, and let it go on."""
     lease_s = float(run.case.settings["PTT_QUEUE__LEASE_S"])
     async for _ in run.moments():
-        pid = run.random.choice(await wait_pids(run.site, role))
+        pids = (await find_relays(run))[1] if role == RELAY else await wait_pids(run.site, role)
+        pid = run.random.choice(pids)
         os.kill(pid, signal.SIGSTOP)
         await asyncio.sleep(lease_s + run.random.uniform(0.5, 2.5))
         os.kill(pid, signal.SIGCONT)
@@ -261,9 +287,9 @@ async def wait_delivered(run: Run) -> None:
     await wait_until_async(lambda: wanted <= {line["id"] for line in read_lines(path)}, "all has arrived", 300)
 
 
-async def _let_work(run: Run, role: str, starts: int) -> None:
-    """Wait until a role works again, and some time more: a program that only ever starts has nothing to lose."""
-    await wait_started(run.site, role, starts)
+async def _let_work(run: Run, event: str, starts: int) -> None:
+    """Wait until all work again, and some time more: a program that only ever starts has nothing to lose."""
+    await wait_started(run.site, event, starts)
     await asyncio.sleep(run.random.uniform(0, run.load.life_s))
 
 

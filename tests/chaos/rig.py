@@ -365,6 +365,6 @@ async def wait_pids(site: ChaosSite, name: str) -> list[int]:
     return pids
 
 
-async def wait_started(site: ChaosSite, role: str, times: int) -> None:
-    """Wait until a role has begun to work so many times."""
-    await wait_until_async(lambda: site.count_started(role) >= times, f"{role} has started {times} times", 240)
+async def wait_started(site: ChaosSite, event: str, times: int) -> None:
+    """Wait until the log has so often that something has begun to work."""
+    await wait_until_async(lambda: site.count_started(event) >= times, f"{times} times {event}", 240)

@@ -27,7 +27,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 _PREPARED = ("ca.pem", "ingress.key", "ingress.crt", "mx.key", "mx.crt", "seal.key", "tsig.key", "keys", "users.git")
-_STARTED = re.compile(rb'"event": "(\w+)\.started"')
+_STARTED = re.compile(rb'"event": "(\w+\.(?:process_)?started)"')
 _FINAL = {"recipient.delivered", "recipient.failed", "recipient.held", "recipient.parked"}
 
 
@@ -160,15 +160,15 @@ class ChaosSite(Site):
         """Give the processes that the site has started itself."""
         return [process.pid for process in (self.process, *self.apart.values()) if process is not None]
 
-    def count_started(self, role: str) -> int:
-        """Give how often a role has begun to work under `ptt up`; reads only what the log has more than before."""
+    def count_started(self, event: str) -> int:
+        """Give how often this has begun to work under `ptt up`; reads only what the log has more than before."""
         with (self.folder / "log").open("rb") as log:
             log.seek(self._read_bytes)
             octets = log.read()
         lines = octets[: octets.rfind(b"\n") + 1]
         self._read_bytes += len(lines)
         self._started.update(name.decode() for name in _STARTED.findall(lines))
-        return self._started[role]
+        return self._started[event]
 
     def redis(self, db: int) -> "redis.Redis":
         """Give a client that goes round all proxies."""

@@ -55,6 +55,12 @@ class CeleryWorker:
         """Give the file that it logs to."""
         return self.server.folder / "celery.log"
 
+    def find_processes(self) -> list[int]:
+        """Give the pids of the processes of its pool."""
+        assert self.process is not None
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def read_log(self) -> list[bytes]:
         """Give the lines of the log."""
         return self.log.read_bytes().splitlines()
@@ -99,6 +105,12 @@ def ran(server: RedisServer) -> list[str]:
     """Give what the tasks wrote down."""
     with server.client(5) as ledger:
         return [line.decode() for line in ledger.lrange(LEDGER, 0, -1)]
+
+
+def list_sockets(pid: int) -> set[str]:
+    """Give the sockets that a process has open."""
+    links = {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    return {link for link in links if link.startswith("socket:")}
 
 
 def open_gate(server: RedisServer) -> None:
@@ -184,6 +196,56 @@ def test_relay_stop_finishes_what_is_in_hand(server: RedisServer) -> None:
     assert (lines[0], lines[-1]) == ("start", "stop")
     assert lines.index("close") < lines.index("relay d0.test")
     assert count(server, "relay") == 5
+
+
+def test_relay_worker_killed_its_process_finishes_what_it_has(server: RedisServer) -> None:
+    """Kill -9 of the worker: its process takes nothing new, ends what it has in hand, and then itself."""
+    with worker("relay", server, TEST_HELD="1") as running, server.client(0) as broker:
+        broker.lpush("relay", *(wakeup("relay", number) for number in range(3)))
+        wait_until(lambda: count(server, "begin") == 3, "all are in hand")
+        (process,) = running.find_processes()
+        assert running.process is not None
+        running.process.kill()
+        wait_until(lambda: "close" in ran(server), "its process hears that it is dead")
+        open_gate(server)
+        wait_until(lambda: not Path(f"/proc/{process}").exists(), "its process ends")
+    assert count(server, "relay") == 3
+    assert ran(server)[-1] == "stop"
+
+
+def test_relay_process_killed_another_takes_its_place(server: RedisServer) -> None:
+    """Kill -9 of a process: the worker starts another, whose places are not taken by what the first had in hand."""
+    with worker("relay", server, TEST_HELD="1") as running, server.client(0) as broker:
+        broker.lpush("relay", *(wakeup("relay", number) for number in range(5)))
+        wait_until(lambda: count(server, "begin") == 5, "as many are in hand as one process takes")
+        (process,) = running.find_processes()
+        os.kill(process, signal.SIGKILL)
+        open_gate(server)
+        broker.lpush("relay", *(wakeup("relay", number) for number in range(5, 12)))
+        wait_until(lambda: count(server, "relay") == 7, "those that came later are served")
+        (successor,) = running.find_processes()
+        assert running.process is not None
+        worker_sockets, its_sockets = list_sockets(running.process.pid), list_sockets(successor)
+        assert worker_sockets
+        assert not worker_sockets & its_sockets, "it has files of the worker"
+        # Only what has one thread can be forked safely.
+        assert len(list(Path(f"/proc/{running.process.pid}/task").iterdir())) == 1
+        assert running.stop() == 0
+    (ended,) = [json.loads(line) for line in running.read_log() if b'"relay.process_ended"' in line]
+    assert (ended["pid"], ended["exit_code"]) == (process, -signal.SIGKILL)
+
+
+def test_relay_process_killed_harms_no_other_process(server: RedisServer) -> None:
+    """Two processes share the wake-ups; one that is killed takes along only what it had itself."""
+    with worker("relay", server, TEST_HELD="1", TEST_PROCESSES="2") as running, server.client(0) as broker:
+        broker.lpush("relay", *(wakeup("relay", number) for number in range(4)))
+        wait_until(lambda: count(server, "begin") == 4, "all are in hand")
+        os.kill(running.find_processes()[0], signal.SIGKILL)
+        wait_until(lambda: ran(server).count("start") == 3, "another has begun")
+        open_gate(server)
+        wait_until(lambda: count(server, "relay") == 2, "the other one's are served")
+        assert running.stop() == 0
+    assert count(server, "relay") == 2
 
 
 def test_relay_task_that_raises_harms_no_other(server: RedisServer) -> None:

@@ -61,7 +61,8 @@ class Service:
 def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     """Give the app its service."""
     assert settings.redis.url == address.url
-    app.service = Service()  # type: ignore[attr-defined]
+    app.service = Service  # type: ignore[attr-defined]
+    app.processes = int(os.environ.get("TEST_PROCESSES", "1"))  # type: ignore[attr-defined]
 
 
 def make_app() -> Celery:
@@ -73,7 +74,7 @@ def make_app() -> Celery:
     app = create_app(PttCelery, BROKER)
     app.roles = {
         SIGN_QUEUE: Role(pool="prefork", concurrency=lambda _: 2, prepare=prepare),
-        RELAY_QUEUE: Role(pool="ptt.workers.pool:AsyncioPool", concurrency=lambda _: 5, prepare=prepare),
+        RELAY_QUEUE: Role(pool="ptt.workers.pool:ProcessPool", concurrency=lambda _: 5, prepare=prepare),
     }
     app.load = lambda _: Settings(redis=Redis(url=os.environ["TEST_SPOOL_URL"], allow_unsafe=True))
     register(app)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,21 @@ while True:
         tell("child.stopped"); sys.exit(0)
 """
 STUBBORN = STEADY.replace('tell("child.stopped"); sys.exit(0)', 'tell("child.asked")')
+HEIR = f"""
+import os
+hears, says = os.pipe()
+if os.fork():
+    os.close(hears)
+else:
+    os.close(says)
+    import json, signal, sys
+    signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})
+    os.read(hears, 1)
+    print(json.dumps({{"event": "heir.works", "pid": os.getpid()}}), flush=True)
+    signal.sigwait({{signal.SIGUSR1}})
+    print(json.dumps({{"event": "heir.done"}}), flush=True)
+    os._exit(0)
+{STEADY}"""
 REFUSING = "import sys; print('ptt.toml: ingress.hostname: missing', file=sys.stderr); sys.exit(78)"
 
 
@@ -209,6 +225,36 @@ async def test_supervisor_ended_child_leaves_no_process_behind() -> None:
         await run.wait_for("x", 2)  # its successor could take the port
         await wait_until_async(lambda: _is_taken(port), "the successor listens")
     await wait_until_async(lambda: not _is_taken(port), "the port is free")
+
+
+async def test_supervisor_killed_child_may_leave_heirs_that_finish() -> None:
+    """What a killed relay leaves behind may finish beside the next one; a stop waits for it, and its log is kept."""
+    program = replace(make_program("relay-1", HEIR), leaves_heirs=True)
+    async with running(group(program)) as run:
+        await run.wait_for("child.started")
+        os.kill(run.pids("relay-1")[0], signal.SIGKILL)
+        await run.wait_for("child.started", 2)
+        await run.wait_for("heir.works")
+        run.supervisor.stop("test")
+        await run.wait_for("heir.works", 2)  # the second life ended as it was asked to, and leaves another
+        assert not run.exit_code.done()
+        for pid in [line["pid"] for line in run.lines if line["event"] == "heir.works"]:
+            os.kill(pid, signal.SIGUSR1)
+        assert await run.exit_code == 0
+    assert run.events("heir.done") == ["relay-1", "relay-1"]
+
+
+async def test_supervisor_stop_kills_heirs_that_do_not_end() -> None:
+    """When the time of a stop is over, heirs are killed too."""
+    program = replace(make_program("relay-1", HEIR), leaves_heirs=True)
+    async with running(group(program), stop_timeout_s=3) as run:
+        await run.wait_for("child.started")
+        os.kill(run.pids("relay-1")[0], signal.SIGKILL)
+        await run.wait_for("heir.works")
+        run.supervisor.stop("test")
+        assert await run.exit_code == 1
+        heir = run.find_pid("heir.works")
+        await wait_until_async(lambda: not Path(f"/proc/{heir}/fd/0").exists(), "the heir is gone")
 
 
 def test_supervisor_killed_leaves_no_orphan(tmp_path: Path) -> None:
