@@ -21,6 +21,9 @@ MAX_CALLS = 256
 """Most scripts in one transaction: it must not hold up the other clients of Redis."""
 MAX_BYTES = 4_194_304
 """Most octets in one transaction, for the same reason."""
+FIRST_RETRY_S = 0.05
+MAX_RETRY_S = 0.25
+"""Longest pause before Redis is asked again: a Redis that goes and comes may be there for a second only."""
 _AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
@@ -99,7 +102,7 @@ class Batch:
         return waiting
 
     async def _run(self) -> None:
-        delay_s = 0.05
+        delay_s = FIRST_RETRY_S
         while not self._is_closing:
             await self._work.wait()
             group = self._take()
@@ -107,11 +110,11 @@ class Batch:
                 self._work.clear()
                 continue
             if await self._try(group):
-                delay_s = 0.05
+                delay_s = FIRST_RETRY_S
                 continue
             self._queue.extendleft(reversed(group))
             await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, 1.0)
+            delay_s = min(delay_s * 2, MAX_RETRY_S)
 
     async def _try(self, group: list[_Waiting]) -> bool:
         """Run these; tell whether all are settled, so that none is to be sent again."""

@@ -23,7 +23,7 @@ NAME = "ptt"
 """As in ``ptt+socket:///path``: kombu takes no dots in URLs."""
 PATH = f"{__name__}:WakeupTransport"
 AMQP_PATH = f"{__name__}:SteadyAmqp"
-RECONNECT_EVERY_S = 1.0
+RECONNECT_EVERY_S = 0.5
 LOGGED = 10
 """Refusals that are logged one by one; then each thousandth, so that they do not fill the disk."""
 
@@ -71,7 +71,7 @@ class WakeupTransport(redis.Transport):
 
 
 class SteadyConnection(kombu.Connection):
-    """A connection that is tried again every second, for as long as it takes.
+    """A connection that is tried again every RECONNECT_EVERY_S, for as long as it takes.
 
     Stock kombu waits 2 s longer after each failure, up to half a minute: a Redis that goes and comes may be away each
     time, and a worker that works by wake-ups does nothing for minutes.
