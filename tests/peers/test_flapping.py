@@ -1,24 +1,33 @@
 """A Redis that restarts again and again: what is held for a while hides nothing, keeps its place, and is let go."""
 
+import asyncio
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import cast
 
 import redis
 
 from ptt.core.envelope import QueueId
 from ptt.store import keys
-from ptt.store.connection import RedisAddress
+from ptt.store.batch import Batch
+from ptt.store.connection import RedisAddress, connect_async
 from ptt.store.runner import Runner
 from ptt.store.scripts import SCRIPTS, Call
 from ptt.store.sign_queue import Signed, SignQueue
 from ptt.store.stage_queue import BATCH
+from ptt.store.sweep import sweep_call
+from tests.chaos.proxy import reset
 from tests.peers.queue_tools import ANN, ONE, now_ms
 from tests.restarts import pretend_restart
+from tests.servers.ports import free_port
 from tests.spooled import LEASE_S, accept, enqueue, relaying
+from tests.waiting import wait_until_async
 
 AHEAD_MS = 50_000
 """By how much the restarts of these tests lie ahead, so that no busy machine comes to the end of what they begin."""
 PLAIN_MS = keys.lead_ms(0)
+MAX_GAP_S = 0.5
+"""Redis may be there for a second only: so soon it is asked again, however long it was away."""
 
 
 def restart(queue: object, at_ms: int) -> None:
@@ -149,3 +158,24 @@ async def test_message_that_a_signer_has_claimed_is_taken_back(address: RedisAdd
     assert queue.record([Signed(name, b"S: x\r\n", {ONE: [ANN]})]) == [False]
     assert not queue.park(name, "its content is gone")
     assert not client.exists(keys.SIGN, keys.delivery(name), keys.PARKED, keys.queue(ONE))
+
+
+async def test_redis_that_is_away_is_asked_again_at_a_short_steady_pace() -> None:
+    """It may be there for a second only: pauses that grew to a second would miss it."""
+    asked_at: list[float] = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked_at.append(asyncio.get_running_loop().time())
+        reset(writer)
+
+    port = free_port()
+    async with await asyncio.start_server(hang_up, "127.0.0.1", port):
+        client = connect_async(RedisAddress(url=f"redis://127.0.0.1:{port}/1"))
+        batch = Batch(client)
+        batch.start()
+        batch.post(sweep_call(0))
+        await wait_until_async(lambda: len(asked_at) >= 10, "redis is asked ten times")
+        await batch.close()
+        await client.aclose()
+    # The shortest of the last, as a busy machine makes each longer.
+    assert min(later - earlier for earlier, later in pairwise(asked_at[-5:])) < MAX_GAP_S
