@@ -220,6 +220,7 @@ CASES = (
         full=Load(messages=1_000, rate=20, faults=0, size_bytes=200),
         may_double=True,
         layout="apart",
+        max_wait_s=600,  # hardly a connection lives until the reply to its dot before the last cut is made
         settings={"PTT_RELAY__TIMEOUT_SCALE": "0.01", "PTT_RELAY__MESSAGES_PER_CONNECTION": "1"},
     ),
     Case(
