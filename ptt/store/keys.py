@@ -29,6 +29,9 @@ Fields beside those that ingress writes once: `Fields` names those that change. 
 records, of which "recorded" were written and "reported" are done with; n:<destination> says that the sender was told of
 the delay; report_owner, _claims, _newest and _parked are what `Fields` names for the rest. "open" counts the
 destinations that are left, and one more while something is to be reported.
+
+When to look is a whole number, but for a lease that was left to its owner after a restart of Redis: a quarter more for
+each time.
 """
 
 from dataclasses import dataclass
