@@ -31,13 +31,15 @@ class Heirs:
     def __init__(self) -> None:
         """Start with none."""
         self._followers: dict[int, asyncio.Task[None]] = {}
+        self._are_killed = False
 
     def follow(self, session: int, on_end: Callable[[], Awaitable[None]]) -> None:
         """Keep an eye on a session until nobody is left, then await ``on_end``."""
         self._followers[session] = asyncio.create_task(self._wait(session, on_end), name=f"heirs-{session}")
 
     def kill(self) -> None:
-        """Kill all who are left."""
+        """Kill all who are left, and wait for them no longer: the dead stay until their new parent takes note."""
+        self._are_killed = True
         for session in filter(has_heirs, self._followers):
             with suppress(ProcessLookupError):
                 os.killpg(session, signal.SIGKILL)
@@ -49,7 +51,7 @@ class Heirs:
 
     async def _wait(self, session: int, on_end: Callable[[], Awaitable[None]]) -> None:
         # Often enough that the number is given to nobody else meanwhile.
-        while has_heirs(session):  # noqa: ASYNC110 - the kernel tells their parent only
+        while has_heirs(session) and not self._are_killed:  # noqa: ASYNC110 - the kernel tells their parent only
             await asyncio.sleep(POLL_S)
         await on_end()
         del self._followers[session]

@@ -49,6 +49,19 @@ else:
     print(json.dumps({{"event": "heir.done"}}), flush=True)
     os._exit(0)
 {STEADY}"""
+UNREAPED = f"""
+import json, os, signal
+if os.fork() == 0:
+    if os.fork() == 0:
+        os._exit(0)
+    os.setsid()
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    print(json.dumps({{"event": "parent.works", "pid": os.getpid()}}), flush=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGUSR1}})
+    signal.sigwait({{signal.SIGUSR1}})
+    os._exit(0)
+{STEADY}"""
+"""Leaves a dead process in its session, of which a parent elsewhere takes no note."""
 REFUSING = "import sys; print('ptt.toml: ingress.hostname: missing', file=sys.stderr); sys.exit(78)"
 
 
@@ -255,6 +268,19 @@ async def test_supervisor_stop_kills_heirs_that_do_not_end() -> None:
         assert await run.exit_code == 1
         heir = run.find_pid("heir.works")
         await wait_until_async(lambda: not Path(f"/proc/{heir}/fd/0").exists(), "the heir is gone")
+
+
+async def test_supervisor_stop_waits_for_no_heir_that_is_dead() -> None:
+    """Where nobody takes note of dead orphans, as in a container with a poor init, the stop ends none the less."""
+    program = replace(make_program("relay-1", UNREAPED), leaves_heirs=True)
+    async with running(group(program), stop_timeout_s=2) as run:
+        await run.wait_for("child.started")
+        await run.wait_for("parent.works")
+        try:
+            run.supervisor.stop("test")
+            assert await asyncio.wait_for(asyncio.shield(run.exit_code), 30) == 1
+        finally:
+            os.kill(run.find_pid("parent.works"), signal.SIGUSR1)
 
 
 def test_supervisor_killed_leaves_no_orphan(tmp_path: Path) -> None:
