@@ -35,7 +35,7 @@ def prepare(app: Celery, settings: Settings, address: RedisAddress) -> None:
     @cache
     def build() -> RelayService:
         # Called in the process that works with it: a connection or a token must not cross a fork.
-        resolver = DnsResolver(nameservers=[str(server) for server in relay.resolvers], port=relay.resolver_port)
+        resolver = _make_resolver(settings)
         courier = SmtpCourier(
             CourierOptions(
                 hostname=settings.ehlo_hostname,
@@ -65,6 +65,12 @@ def list_checks(settings: Settings) -> Iterator[Check]:
     """List what can be wrong with the files."""
     yield check_redis_files(settings)
     yield Check(("relay.ca_file",), partial(make_verified_context, _name_ca_file(settings)))
+    yield Check(("relay.resolvers",), partial(_make_resolver, settings))
+
+
+def _make_resolver(settings: Settings) -> DnsResolver:
+    relay = settings.relay
+    return DnsResolver(nameservers=[str(server) for server in relay.resolvers], port=relay.resolver_port)
 
 
 def _name_ca_file(settings: Settings) -> str | None:
