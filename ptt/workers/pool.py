@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Any
 
 from celery.concurrency.base import BasePool
+from celery.worker import state
 from kombu.serialization import loads, prepare_accept_content
 from typing_extensions import override
 
@@ -29,8 +30,13 @@ from ptt import maillog
 from ptt.workers import relay_process
 from ptt.workers.child import Ending, decide_restart
 
-STOP_TIMEOUT_S = 28.5
-"""Longest warm stop: SIGTERM promises an exit within 30 s. The processes give up themselves a little earlier."""
+STOP_TIMEOUT_S = 27.5
+"""Longest warm stop: SIGTERM promises an exit within 30 s, of which Celery may take one to notice it and one to end.
+
+The processes give up themselves a little earlier.
+"""
+FORK_AGAIN_S = 1.0
+"""When the system had no room for another process."""
 START_TIMEOUT_S = 60.0
 """Longest wait for a process to begin: it has nothing to do first."""
 _PACKET_BYTES = 64
@@ -126,8 +132,15 @@ class ProcessPool(BasePool):
         self._pass_on_waiting()
 
     @override
+    def terminate_job(self, pid: int, signal: object = None) -> None:
+        """Do nothing: Celery cancels each wake-up before a cold stop, which kills the processes."""
+
+    @override
     def on_stop(self) -> None:
-        """Wait for what is in hand, at most STOP_TIMEOUT_S, then kill who is left."""
+        """Wait for what is in hand, at most STOP_TIMEOUT_S, then kill who is left; in a cold stop all, at once."""
+        if _is_cold():
+            self.on_terminate()
+            return
         self.on_close()
         deadline = monotonic() + STOP_TIMEOUT_S
         while self._processes and (left_s := deadline - monotonic()) > 0:
@@ -150,9 +163,13 @@ class ProcessPool(BasePool):
 
     def _fork(self) -> _Process:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        if (pid := os.fork()) == 0:
-            relay_process.live(self.app, theirs)
-        theirs.close()
+        with theirs:
+            try:
+                if (pid := os.fork()) == 0:
+                    relay_process.live(self.app, theirs)
+            except OSError:
+                ours.close()
+                raise
         ours.setblocking(False)  # noqa: FBT003 - the standard library's own signature
         process = _Process(pid=pid, channel=ours, began=monotonic())
         self._processes.append(process)
@@ -222,8 +239,17 @@ class ProcessPool(BasePool):
     def _restock(self) -> None:
         # The timers of the hub may be lost when the broker's connection is: it is done again after a reconnection.
         while not self._is_closing and len(self._processes) < self.app.processes:
-            process = self._fork()
+            try:
+                process = self._fork()
+            except OSError as error:
+                maillog.emit("relay.process_not_started", maillog.ERROR, reason=str(error))
+                self._hub.call_later(FORK_AGAIN_S, self._restock)
+                return
             self._hub.add_reader(process.channel, self._on_readable, process)
+
+
+def _is_cold() -> bool:
+    return bool(state.should_terminate)
 
 
 def _wait_ready(process: _Process) -> bool:

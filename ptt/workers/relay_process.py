@@ -8,11 +8,11 @@ import asyncio
 import gc
 import json
 import os
-import resource
 import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from ptt import maillog
@@ -20,7 +20,7 @@ from ptt.workers.lag import watch_lag
 
 READY, LEAVING = b"ready", b"leaving"
 """Packets to the worker: from now on wake-ups are welcome, and from now on they are not."""
-STOP_TIMEOUT_S = 28.0
+STOP_TIMEOUT_S = 27.0
 """Longest stop, also when the worker is dead: nobody would end a process that hangs."""
 MAX_PACKET_BYTES = 65_536
 """Far above any wake-up: kombu's transport has let none pass of more than 4 kB."""
@@ -53,8 +53,10 @@ def live(app: Any, channel: socket.socket) -> NoReturn:  # noqa: ANN401 - a Cele
     except BaseException:  # noqa: BLE001 - nothing of ours may run on in the worker's own frames
         maillog.emit("relay.failed", maillog.ERROR, exc_info=True)
     finally:
-        sys.stderr.flush()
-        os._exit(exit_code)
+        try:
+            sys.stderr.flush()
+        finally:  # whatever there is of a log
+            os._exit(exit_code)
 
 
 class _Process:
@@ -120,9 +122,11 @@ class _Process:
 
 def _close_files(channel: int) -> None:
     # Among them the worker's ends of the sockets of other processes: they would never see its end.
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    os.closerange(_FIRST_FILE, channel)
-    os.closerange(channel + 1, most)
+    # Not up to the limit: it may be a thousand million, and be lower than what was opened before.
+    for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        if number >= _FIRST_FILE and number != channel:
+            with suppress(OSError):  # the one that the list was read from
+                os.close(number)
 
 
 def _reset_signals() -> None:

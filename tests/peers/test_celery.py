@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -246,6 +247,33 @@ def test_relay_process_killed_harms_no_other_process(server: RedisServer) -> Non
         wait_until(lambda: count(server, "relay") == 2, "the other one's are served")
         assert running.stop() == 0
     assert count(server, "relay") == 2
+
+
+def test_relay_process_that_cannot_be_forked_is_tried_again(server: RedisServer) -> None:
+    """A system without room for another process or file for a while leaves no worker without processes for ever."""
+    with worker("relay", server) as running, server.client(0) as broker:
+        (process,) = running.find_processes()
+        assert running.process is not None
+        limits = resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(process, signal.SIGKILL)
+        wait_until(lambda: b"relay.process_not_started" in running.log.read_bytes(), "there is no room")
+        resource.prlimit(running.process.pid, resource.RLIMIT_NOFILE, limits)
+        broker.lpush("relay", wakeup("relay", 1))
+        wait_until(lambda: count(server, "relay") == 1, "the wake-up is served")
+        assert running.stop() == 0
+
+
+def test_relay_cold_stop_waits_for_nothing(server: RedisServer) -> None:
+    """SIGQUIT, or Ctrl-C a second time: the processes are killed, without a traceback."""
+    with worker("relay", server, TEST_HELD="1") as running:
+        with server.client(0) as broker:
+            broker.lpush("relay", *(wakeup("relay", number) for number in range(2)))
+        wait_until(lambda: count(server, "begin") == 2, "both are in hand")
+        assert running.process is not None
+        running.process.send_signal(signal.SIGQUIT)
+        assert running.process.wait(60) == 0
+    assert not [line for line in running.read_log() if b"Traceback" in line or b"stop_timed_out" in line]
 
 
 def test_relay_task_that_raises_harms_no_other(server: RedisServer) -> None:
