@@ -92,7 +92,7 @@ CASES = (
         inject=fault_storage.fill_disk,
         prepare=fault_storage.put_on_small_disk,
         small=Load(messages=200, rate=40, faults=1, outage_s=6),
-        full=Load(messages=5_000, rate=50, faults=3, outage_s=60),
+        full=Load(messages=5_000, rate=50, faults=3, outage_s=60, life_s=10),
         may_double=True,
         sink_options=_SLOW_SINK,
     ),

@@ -54,6 +54,7 @@ async def fill_disk(run: Run) -> None:
             60 * run.patience,
         )
         slowest_s = max(slowest_s, time.monotonic() - freed)
+        await asyncio.sleep(run.load.life_s)
         run.note("full", f"Redis ended {ended - began:.1f} s after the disk was full", holds=True)
     note_outages(run, outages)
     run.note(

@@ -42,7 +42,7 @@ class Load:
     outage_s: float = 5.0
     """How long a partition or an outage of Redis lasts at most."""
     life_s: float = 1.0
-    """How long a role or Redis works at most before it is killed again."""
+    """How long a role or Redis works at most before the next fault."""
     connections: int = 20
     size_bytes: int = 2_000
 
