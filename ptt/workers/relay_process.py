@@ -131,8 +131,9 @@ def _close_files(channel: int) -> None:
 
 def _reset_signals() -> None:
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    # SIGTERM is obeyed once there is somebody to do so; who is asked before, with its worker, hears it by the socket.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Ctrl-C and a terminal that is gone reach the whole group; the worker obeys, and tells us by the end of the socket.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
