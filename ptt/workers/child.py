@@ -23,7 +23,7 @@ from ptt import maillog
 from ptt.core.errors import CONFIGURATION
 from ptt.workers import tether
 from ptt.workers.childlog import LineSplitter, format_line, label_event, parse_line
-from ptt.workers.heirs import Heirs, has_heirs
+from ptt.workers.heirs import Heirs, has_heirs, reap
 
 _EX_OSERR = 71  # sysexits.h: the system could not even start it
 
@@ -202,6 +202,8 @@ class Child:
                 self._heirs.follow(process.pid, end_log)
             else:
                 await end_log()
+                if process is not None:
+                    reap(process.pid)
         assert process.returncode is not None  # noqa: S101 - it was waited for
         return process.returncode
 

@@ -12,12 +12,16 @@ from contextlib import suppress
 POLL_S = 0.1
 
 
-def has_heirs(session: int) -> bool:
-    """Tell whether a process of the session is left, now that its first one was waited for."""
+def reap(session: int) -> None:
+    """Take note of the dead of a session, if they are ours: the first process of a container adopts all orphans."""
     with suppress(ChildProcessError):
-        # They are our children when nobody else adopts them: we are the first process of a container.
         while os.waitpid(-session, os.WNOHANG)[0]:
             pass
+
+
+def has_heirs(session: int) -> bool:
+    """Tell whether a process of the session is left, now that its first one was waited for."""
+    reap(session)
     try:
         os.killpg(session, 0)
     except ProcessLookupError:

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ if os.fork() == 0:
     os._exit(0)
 {STEADY}"""
 """Leaves a dead process in its session, of which a parent elsewhere takes no note."""
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 REFUSING = "import sys; print('ptt.toml: ingress.hostname: missing', file=sys.stderr); sys.exit(78)"
 
 
@@ -238,6 +240,28 @@ async def test_supervisor_ended_child_leaves_no_process_behind() -> None:
         await run.wait_for("x", 2)  # its successor could take the port
         await wait_until_async(lambda: _is_taken(port), "the successor listens")
     await wait_until_async(lambda: not _is_taken(port), "the port is free")
+
+
+@pytest.fixture
+def adopts_orphans() -> Iterator[None]:
+    """Be to orphans what the first process of a container is."""
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("adopts_orphans")
+async def test_supervisor_as_first_process_leaves_no_zombies() -> None:
+    """What a killed program had started is killed, and taken note of, also where nobody else does."""
+    program = replace(make_program("sign", HEIR.replace("os.read(hears, 1)", "signal.pause()")), leaves_heirs=False)
+    async with running(group(program)) as run:
+        await run.wait_for("child.started")
+        session = run.pids("sign")[0]
+        os.kill(session, signal.SIGKILL)
+        await run.wait_for("child.started", 2)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(session, 0)
 
 
 async def test_supervisor_killed_child_may_leave_heirs_that_finish() -> None:
