@@ -150,7 +150,7 @@ CASES = (
         title="the reply to the dot takes longer than the lease",
         inject=faults.leave_alone,
         small=Load(messages=50, rate=25, faults=1),
-        full=Load(messages=500, rate=50, faults=1),
+        full=Load(messages=100, rate=4, faults=1),
         sink_options=("--dot-delay", "9"),
         settings={"PTT_QUEUE__LEASE_S": "4"},  # a busy machine may keep a relay from renewing for a second or two
         relays=2,
@@ -160,7 +160,7 @@ CASES = (
         title="SIGSTOP of one of two relays, longer than the lease",
         inject=faults.freeze_of(faults.RELAY),
         small=Load(messages=300, rate=40, faults=2),
-        full=Load(messages=10_000, rate=100, faults=20, connections=50),
+        full=Load(messages=2_000, rate=20, faults=20),  # 20 connections of a second each to a relay
         may_double=True,
         sink_options=("--dot-delay", "1"),  # so that there is much in flight to freeze
         settings={"PTT_QUEUE__LEASE_S": "2"},
@@ -171,7 +171,7 @@ CASES = (
         title="SIGSTOP of the only relay, longer than the lease",
         inject=faults.freeze_of(faults.RELAY),
         small=Load(messages=300, rate=40, faults=2),
-        full=Load(messages=10_000, rate=100, faults=20, connections=50),
+        full=Load(messages=1_000, rate=6, faults=20),
         may_double=True,
         sink_options=("--dot-delay", "1"),  # so that there is much in flight to freeze
         settings={"PTT_QUEUE__LEASE_S": "2"},
