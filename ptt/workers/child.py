@@ -23,7 +23,7 @@ from ptt import maillog
 from ptt.core.errors import CONFIGURATION
 from ptt.workers import tether
 from ptt.workers.childlog import LineSplitter, format_line, label_event, parse_line
-from ptt.workers.heirs import Heirs, has_heirs, reap
+from ptt.workers.heirs import Heirs, bury, has_heirs
 
 _EX_OSERR = 71  # sysexits.h: the system could not even start it
 
@@ -203,7 +203,7 @@ class Child:
             else:
                 await end_log()
                 if process is not None:
-                    reap(process.pid)
+                    await bury(process.pid)
         assert process.returncode is not None  # noqa: S101 - it was waited for
         return process.returncode
 

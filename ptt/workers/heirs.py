@@ -9,24 +9,33 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-POLL_S = 0.1
-
-
-def reap(session: int) -> None:
-    """Take note of the dead of a session, if they are ours: the first process of a container adopts all orphans."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-session, os.WNOHANG)[0]:
-            pass
+POLL_S = 0.02
+BURY_S = 1.0
+"""Longest wait for the dead: where the first process of a container takes no note of them, they stay."""
 
 
 def has_heirs(session: int) -> bool:
-    """Tell whether a process of the session is left, now that its first one was waited for."""
-    reap(session)
+    """Tell whether a process of the session is left, now that its first one was waited for.
+
+    The dead count for as long as nobody has taken note of them.
+    """
+    with suppress(ChildProcessError):
+        # They are our children when nobody else adopts them: we are the first process of a container.
+        while os.waitpid(-session, os.WNOHANG)[0]:
+            pass
     try:
         os.killpg(session, 0)
     except ProcessLookupError:
         return False
     return True
+
+
+async def bury(session: int) -> None:
+    """Wait until nobody is left of a session that was killed, if somebody takes note of its dead."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(BURY_S):
+            while has_heirs(session):  # noqa: ASYNC110 - the kernel tells their parent only
+                await asyncio.sleep(POLL_S)
 
 
 class Heirs:
