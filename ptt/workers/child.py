@@ -23,7 +23,7 @@ from ptt import maillog
 from ptt.core.errors import CONFIGURATION
 from ptt.workers import tether
 from ptt.workers.childlog import LineSplitter, format_line, label_event, parse_line
-from ptt.workers.heirs import Heirs, bury, has_heirs
+from ptt.workers.heirs import Heirs, bury, has_heirs, kill_session
 
 _EX_OSERR = 71  # sysexits.h: the system could not even start it
 
@@ -151,8 +151,7 @@ class Child:
         self._heirs.kill()
         if self._process is not None:
             # The session has the number of its first process, and the kernel gives no number away that is in use so.
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            kill_session(self._process.pid)
 
     async def _run(self) -> int:
         previous_delay_s = 0.0

@@ -30,6 +30,12 @@ def has_heirs(session: int) -> bool:
     return True
 
 
+def kill_session(session: int) -> None:
+    """Kill all who are left of a session."""
+    with suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
+
+
 async def bury(session: int) -> None:
     """Wait until nobody is left of a session that was killed, if somebody takes note of its dead."""
     with suppress(TimeoutError):
@@ -54,8 +60,7 @@ class Heirs:
         """Kill all who are left, and wait for them no longer: the dead stay until their new parent takes note."""
         self._are_killed = True
         for session in filter(has_heirs, self._followers):
-            with suppress(ProcessLookupError):
-                os.killpg(session, signal.SIGKILL)
+            kill_session(session)
 
     async def wait(self) -> None:
         """Wait until nobody is left."""

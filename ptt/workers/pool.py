@@ -39,7 +39,6 @@ FORK_AGAIN_S = 1.0
 """When the system had no room for another process."""
 START_TIMEOUT_S = 60.0
 """Longest wait for a process to begin: it has nothing to do first."""
-_PACKET_BYTES = 64
 
 
 @dataclass(eq=False, weakref_slot=True, slots=True, kw_only=True)
@@ -197,12 +196,9 @@ class ProcessPool(BasePool):
 
     def _on_readable(self, process: _Process) -> None:
         while process in self._processes:
-            try:
-                packet = process.channel.recv(_PACKET_BYTES)
-            except BlockingIOError:
+            packet = relay_process.receive(process.channel)
+            if packet is None:
                 return
-            except ConnectionResetError:  # it ended with wake-ups unread
-                packet = b""
             if not packet:
                 self._bury(process)
             elif packet == relay_process.READY:
@@ -254,7 +250,7 @@ def _is_cold() -> bool:
 
 def _wait_ready(process: _Process) -> bool:
     readable, _, _ = select.select([process.channel], (), (), START_TIMEOUT_S)
-    if readable and process.channel.recv(_PACKET_BYTES) == relay_process.READY:
+    if readable and relay_process.receive(process.channel) == relay_process.READY:
         _welcome(process)
     return process.is_ready
 

@@ -40,6 +40,16 @@ class Service(Protocol):
         """Finish what is in hand and release all; called after the last task."""
 
 
+def receive(channel: socket.socket) -> bytes | None:
+    """Take the next packet of a socket that does not block: empty when the other end is gone, None if there is none."""
+    try:
+        return channel.recv(MAX_PACKET_BYTES)
+    except BlockingIOError:
+        return None
+    except ConnectionResetError:  # it ended with packets unread
+        return b""
+
+
 def live(app: Any, channel: socket.socket) -> NoReturn:  # noqa: ANN401 - a Celery app
     """Do the work of a process that was just forked; ``app.service`` makes what its tasks work with."""
     exit_code = 1
@@ -90,13 +100,7 @@ class _Process:
         lag.cancel()
 
     def _on_readable(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                packet = self._channel.recv(MAX_PACKET_BYTES)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                packet = b""
+        while not self._stopping.is_set() and (packet := receive(self._channel)) is not None:
             if not packet:
                 self._stopping.set()
                 return
