@@ -24,16 +24,10 @@ from ptt.core.errors import CONFIGURATION
 from ptt.workers import tether
 from ptt.workers.childlog import LineSplitter, format_line, label_event, parse_line
 from ptt.workers.heirs import Heirs, bury, has_heirs, kill_session
+from ptt.workers.restarts import STABLE_AFTER_S, Ending, decide_restart
 
 _EX_OSERR = 71  # sysexits.h: the system could not even start it
 
-FIRST_DELAY_S = 0.1
-MAX_DELAY_S = 10.0
-"""A program that ends at once, for ever, must not take the processor from the others."""
-MAX_READY_DELAY_S = 0.5
-"""One that had begun to work is missed: its port is to be back within 2 s, also when it is killed again and again."""
-STABLE_AFTER_S = 30.0
-"""Who lived that long gets the first delay again."""
 _DRAIN_S = 1.0  # how long the last lines of a dead process are waited for
 
 
@@ -54,35 +48,6 @@ class Program:
     """As whom it runs, as the tether takes it; as ourselves if empty."""
     leaves_heirs: bool = False
     """Whether its own processes may finish what they have in hand when it is killed; they end by themselves."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How one life of a child ended; ``exit_code`` is negative for a signal, as in the subprocess module."""
-
-    exit_code: int
-    lived_s: float
-    was_ready: bool
-    """Whether it worked in this life."""
-    had_worked: bool
-    """Whether it worked in this or an earlier life."""
-
-
-def decide_restart(ending: Ending, previous_delay_s: float) -> float | None:
-    """Decide when to start again a child that ended on its own.
-
-    Args:
-        ending: how it ended.
-        previous_delay_s: what was decided the last time, 0 for the first.
-
-    Returns:
-        Seconds to wait, or None if it refuses its settings and never worked with them: then everything has to stop.
-    """
-    if ending.exit_code == CONFIGURATION and not ending.had_worked:
-        return None
-    if ending.lived_s >= STABLE_AFTER_S or not previous_delay_s:
-        return FIRST_DELAY_S
-    return min(2 * previous_delay_s, MAX_READY_DELAY_S if ending.was_ready else MAX_DELAY_S)
 
 
 class LogPipe(asyncio.Protocol):

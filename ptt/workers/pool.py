@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from ptt import maillog
 from ptt.workers import relay_process
-from ptt.workers.child import Ending, decide_restart
+from ptt.workers.restarts import Ending, decide_restart
 
 STOP_TIMEOUT_S = 27.5
 """Longest warm stop: SIGTERM promises an exit within 30 s, of which Celery may take one to notice it and one to end.

@@ -3,7 +3,7 @@
 import pytest
 
 from ptt.core.errors import CONFIGURATION
-from ptt.workers.child import (
+from ptt.workers.restarts import (
     FIRST_DELAY_S,
     MAX_DELAY_S,
     MAX_READY_DELAY_S,
